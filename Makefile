@@ -1,0 +1,64 @@
+# ringer's build. `make` builds build/ringer; SANITIZE=1 adds ASan and UBSan (in build/san/);
+# `make check-unit` builds and runs the unit tests. Each folder of src/ is one archive, linked in
+# the order of the layers (ARCHITECTURE.md), so a unit test links only the layers that it may use.
+
+CC       ?= gcc
+BUILD    := build$(if $(SANITIZE),/san)
+WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla
+CFLAGS   ?= -O2 -g
+CFLAGS   += -std=gnu11 $(WARN) -fno-strict-aliasing -fno-omit-frame-pointer -pthread -Isrc -MMD -MP -D_GNU_SOURCE
+LDLIBS   := -lZydis -ljansson -pthread
+ifdef SANITIZE
+CFLAGS   += -fsanitize=address,undefined -fno-sanitize-recover=undefined
+LDFLAGS  += -fsanitize=address,undefined
+endif
+
+LAYERS := cli vm boot dev host engine mem cpu base
+# What a unit test in tests/unit/<folder>/ links, most dependent first.
+LINK_base   := base
+LINK_cpu    := cpu base
+LINK_mem    := mem cpu base
+LINK_engine := engine mem cpu base
+LINK_host   := host base
+LINK_dev    := dev host mem cpu base
+LINK_boot   := boot mem cpu base
+LINK_vm     := vm boot dev host engine mem cpu base
+
+srcs_of  = $(shell find src/$(1) -name '*.c')
+objs_of  = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(call srcs_of,$(1)))
+archives = $(patsubst %,$(BUILD)/lib/%.a,$(1))
+
+.PHONY: all clean check-unit
+all: $(BUILD)/ringer
+
+$(BUILD)/ringer: $(call archives,$(LAYERS))
+	$(CC) $(LDFLAGS) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LDLIBS)
+
+define archive_rule
+$(BUILD)/lib/$(1).a: $(call objs_of,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$$(AR) rcs $$@ $$^
+endef
+$(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
+
+$(BUILD)/obj/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -c -o $@ $<
+
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test_*.c))
+
+define unit_rule
+$(BUILD)/unit/$(1)/%: tests/unit/$(1)/%.c $(call archives,$(LINK_$(1)))
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(wildcard tests/unit/support/*.c) -Wl,--start-group $(call archives,$(LINK_$(1))) -Wl,--end-group -lcmocka $$(LDLIBS)
+endef
+$(foreach l,base cpu mem engine host dev boot vm,$(eval $(call unit_rule,$(l))))
+
+check-unit: $(UNIT)
+	@for t in $(UNIT); do $$t || exit 1; done
+
+clean:
+	rm -rf build/obj build/lib build/unit build/ringer build/san
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,66 @@
+/*
+ * Boot loaders. Each puts an image into guest memory and sets the boot processor's initial state;
+ * nothing else. An image is hostile input: every size and offset in it is checked before use, and
+ * what is wrong ends in one sentence in err that names the file.
+ */
+#ifndef RINGER_BOOT_BOOT_H
+#define RINGER_BOOT_BOOT_H
+
+#include "base/error.h"
+#include "cpu/state.h"
+#include "mem/guestmem.h"
+
+#define E820_RAM      1
+#define E820_RESERVED 2
+#define E820_ACPI     3
+
+struct e820_entry {
+    u64 addr, size;
+    u32 type;
+};
+
+#define E820_MAX 16
+
+struct e820_map {
+    struct e820_entry entry[E820_MAX];
+    unsigned count;
+};
+
+enum linux_protocol {
+    LINUX_BOOT_AUTO, /* 64-bit entry if the kernel has one, else 32-bit */
+    LINUX_BOOT_16,   /* the real-mode setup code */
+    LINUX_BOOT_32,
+    LINUX_BOOT_64,
+};
+
+struct boot_options {
+    const char *kernel;       /* path */
+    const char *initrd;       /* path or NULL; for Multiboot: modules, separated by commas */
+    const char *append;       /* command line or NULL */
+    enum linux_protocol linux_protocol;
+    bool raw;                 /* the kernel file is a raw image: loaded at raw_addr, entered at raw_entry */
+    u64 raw_addr;
+    u64 raw_entry;            /* linear address, real mode if below 1 MiB: CS = addr >> 4 & 0xf000... */
+    const struct e820_map *e820;
+    u64 rsdp;                 /* guest-physical address of the ACPI RSDP, 0 = none */
+};
+
+/* What kind of image the file is decides the loader: bzImage, Multiboot 1 or raw. Sets *v (cpu_reset
+ * must have been called) to start it. Returns 0 or a negative errno with err. */
+int boot_load(struct guest_mem *gm, struct vcpu *v, const struct boot_options *opt,
+              struct error *err);
+
+/* The memory map for this much RAM: low memory, the EBDA and ROM hole, RAM up to the hole below 4 GiB and
+ * above, minus reserved bytes at the top of low RAM for ACPI tables. */
+void e820_build(struct e820_map *map, u64 ram_size, u64 acpi_addr, u64 acpi_size);
+
+/* ACPI tables for this machine. Writes them into guest RAM (below the end of low RAM, in the region
+ * that addr and size report, for e820) and the RSDP into the BIOS area; returns the RSDP's address in
+ * *rsdp. */
+struct acpi_options {
+    unsigned ncpus;
+};
+int acpi_build(struct guest_mem *gm, const struct acpi_options *opt, u64 *addr, u64 *size,
+               u64 *rsdp, struct error *err);
+
+#endif

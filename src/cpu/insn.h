@@ -1,0 +1,116 @@
+/*
+ * A decoded instruction in compact form, and the list of all operations. decode.c fills it from
+ * Zydis; the semantic functions (engine/sem/) execute it; a translator classifies it. Facts about
+ * an operation stand once, in its row of insn.def.
+ */
+#ifndef RINGER_CPU_INSN_H
+#define RINGER_CPU_INSN_H
+
+#include "cpu/state.h"
+
+/* One row per operation: INSN(mnemonic, sem, class, flags). The mnemonic is Zydis's, without its
+ * prefix, and names the operation (OP_<mnemonic>); `sem` names the table sem_<sem> in engine/sem/;
+ * class is an enum insn_class without its prefix; flags are INSN_* bits. */
+enum op {
+    OP_INVALID,
+#define INSN(mnemonic, sem, class, flags) OP_##mnemonic,
+#include "cpu/insn.def"
+#undef INSN
+    OP_COUNT
+};
+
+/* What a translator has to do with the operation (the paper's cases). */
+enum insn_class {
+    CLASS_IDENT,    /* user-mode integer work: copied, with its memory operand lowered */
+    CLASS_FPU,      /* x87 and MMX: copied */
+    CLASS_SIMD,     /* SSE, AVX: copied */
+    CLASS_STRING,   /* MOVS STOS LODS CMPS SCAS, with or without REP */
+    CLASS_BRANCH,   /* direct jump, conditional or not, and LOOP/JCXZ */
+    CLASS_CALL,     /* direct near call */
+    CLASS_INDIRECT, /* near indirect jump or call, and near return */
+    CLASS_FAR,      /* far transfers, IRET, INT, SYSCALL and so on */
+    CLASS_IO,       /* IN OUT INS OUTS */
+    CLASS_SYSTEM,   /* privileged or sensitive */
+};
+
+#define INSN_END    0x01 /* ends a block: control transfer, or a change of mode, mapping or events */
+#define INSN_NATIVE 0x02 /* executed natively by a thunk made from its own bytes */
+#define INSN_NOT_YET 0x04 /* in the list, but not offered: raises #UD */
+
+enum operand_kind {
+    OPD_NONE,
+    OPD_GPR,   /* reg: enum gpr; size 1, 2, 4, 8; the low part */
+    OPD_GPR8H, /* AH CH DH BH: reg is RAX RCX RDX RBX */
+    OPD_MEM,   /* the instruction's one memory operand; address in seg/base/index/scale/disp */
+    OPD_IMM,   /* struct insn.imm, sign-extended to 64 bits as the instruction defines */
+    OPD_IMM2,  /* second immediate (ENTER's level, ptr16:32's selector) in struct insn.imm2 */
+    OPD_REL,   /* branch displacement in imm, relative to the next instruction */
+    OPD_SEG,   /* reg: enum seg_reg */
+    OPD_CR, OPD_DR,
+    OPD_ST, OPD_MMX, OPD_XMM, OPD_YMM,
+};
+
+#define OPD_READ  1
+#define OPD_WRITE 2
+
+struct operand {
+    u8 kind;   /* enum operand_kind */
+    u8 reg;    /* register number in its file */
+    u8 access; /* OPD_READ | OPD_WRITE */
+    u16 size;  /* bytes; 0 where the operand has no size (LEA's address, prefetch) */
+};
+
+#define REG_NONE 0xff
+#define REG_RIP  0xfe /* as `base`: address relative to the next instruction */
+
+enum insn_prefix {
+    PFX_LOCK = 1 << 0,
+    PFX_REP = 1 << 1,   /* F3 with a meaning as REP/REPE */
+    PFX_REPNE = 1 << 2, /* F2 with a meaning as REPNE */
+};
+
+typedef void sem_fn(struct vcpu *v, const struct insn *i);
+
+struct insn {
+    sem_fn *sem; /* chosen by the engine layer at decode, from the row's table */
+    void *aux;   /* for sem: a native thunk */
+    i64 disp;    /* displacement, or a moffs address */
+    u64 imm;
+    u16 imm2;
+    u16 op;        /* enum op */
+    u8 len;        /* bytes, 1..15 */
+    u8 opsize;     /* effective operand size: 1, 2, 4 or 8 bytes */
+    u8 addrsize;   /* effective address size: 2, 4 or 8 bytes */
+    u8 seg;        /* segment of the memory operand, overrides applied (enum seg_reg) */
+    u8 base;       /* enum gpr, REG_RIP or REG_NONE */
+    u8 index;      /* enum gpr or REG_NONE */
+    u8 scale;      /* shift: 0..3 */
+    u8 prefix;     /* enum insn_prefix */
+    u8 cls;        /* enum insn_class */
+    u8 flags;      /* INSN_* */
+    u8 nopd;       /* explicit operands */
+    u8 raw[15];    /* the bytes themselves */
+    struct operand opd[4]; /* explicit operands, destination first (Intel order) */
+};
+
+struct op_info {
+    const char *name; /* "ADD" */
+    u8 cls, flags;
+};
+extern const struct op_info op_info[OP_COUNT];
+
+enum decode_status {
+    DECODE_OK,
+    DECODE_SHORT,    /* needs more bytes than were given */
+    DECODE_TOO_LONG, /* more than 15 bytes: #GP(0) */
+    DECODE_INVALID,  /* #UD */
+};
+
+/* Decodes the instruction in bytes[0..n), n at most 15, for `mode` (enum cpu_mode). On DECODE_OK
+ * fills everything but sem and aux. Stateless and thread-safe. */
+enum decode_status insn_decode(const u8 *bytes, unsigned n, enum cpu_mode mode, struct insn *out);
+
+/* Formats the instruction in Intel syntax as it stands at address rip, for dumps and traces. */
+void insn_format(const struct insn *i, enum cpu_mode mode, u64 rip, char *buf, size_t size);
+
+#endif

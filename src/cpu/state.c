@@ -1,0 +1,120 @@
+/*
+ * Reset values of the architectural state, and the one place where what is derived from it (mode,
+ * flatness, TLB context) is computed.
+ */
+#include "cpu/state.h"
+
+#include "cpu/irq.h"
+#include "cpu/model.h"
+
+#define ATTR_CODE (SEG_P | SEG_S | SEG_CODE | SEG_READABLE | SEG_ACCESSED)
+#define ATTR_DATA (SEG_P | SEG_S | SEG_WRITABLE | SEG_ACCESSED)
+
+static void reset_segments(struct vcpu *v)
+{
+    for (unsigned s = 0; s < ARRAY_SIZE(v->seg); s++)
+        v->seg[s] = (struct segment){.attr = ATTR_DATA, .limit = 0xffff};
+    v->seg[SEG_CS] = (struct segment){
+        .sel = 0xf000, .attr = ATTR_CODE, .limit = 0xffff, .base = 0xffff0000};
+    v->ldtr = (struct segment){.attr = SEG_P | SYS_LDT, .limit = 0xffff};
+    v->tr = (struct segment){.attr = SEG_P | SYS_TSS32_BUSY, .limit = 0xffff};
+    v->gdtr = v->idtr = (struct dtable){.base = 0, .limit = 0xffff};
+}
+
+/* Family 17h/06h signature in EDX, as firmware expects after reset. */
+static u32 reset_edx(const struct vcpu *v)
+{
+    u32 regs[4] = {0};
+    if (v->machine && v->machine->model)
+        cpu_cpuid(v, 1, 0, regs);
+    return regs[0];
+}
+
+void cpu_init(struct vcpu *v)
+{
+    memset(v->gpr, 0, sizeof(v->gpr));
+    v->gpr[RDX] = reset_edx(v);
+    v->rip = 0xfff0;
+    v->rflags = FLAG_ONE;
+    reset_segments(v);
+    v->cr0 = (v->cr0 & (CR0_CD | CR0_NW)) | CR0_ET;
+    v->cr2 = v->cr3 = v->cr4 = 0;
+    v->efer = 0;
+    memset(v->pdpte, 0, sizeof(v->pdpte));
+    memset(v->dr, 0, sizeof(v->dr));
+    v->dr[6] = DR6_FIXED;
+    v->dr[7] = DR7_FIXED;
+    v->shadow = 0;
+    v->nmi_blocked = false;
+    v->pending_db = 0;
+    v->cpl = 0;
+    v->activity = v->bsp ? ACTIVITY_RUNNING : ACTIVITY_WAIT_SIPI;
+    if (v->irq)
+        v->irq->reset(v, true);
+    cpu_update_mode(v);
+}
+
+static void reset_fpu(struct fpu_state *fpu)
+{
+    memset(fpu, 0, sizeof(*fpu));
+    fpu->legacy.fcw = 0x40; /* SDM table 10-1: FCW is 0x40 after RESET, 0x37f after FNINIT */
+    fpu->legacy.ftw_abridged = 0xff;
+    fpu->legacy.mxcsr = 0x1f80;
+}
+
+void cpu_reset(struct vcpu *v)
+{
+    v->cr0 = CR0_CD | CR0_NW | CR0_ET;
+    cpu_init(v);
+    v->xcr0 = XCR0_X87;
+    v->xss = 0;
+    v->tsc_offset = v->tsc_adjust = 0;
+    memset(&v->msr, 0, sizeof(v->msr));
+    v->msr.pat = 0x0007040600070406;
+    v->msr.misc_enable = 1; /* fast strings */
+    reset_fpu(&v->fpu);
+    if (v->irq)
+        v->irq->reset(v, false);
+    cpu_update_mode(v);
+}
+
+static enum cpu_mode code_mode(const struct vcpu *v)
+{
+    u32 cs = v->seg[SEG_CS].attr;
+    if (!(v->cr0 & CR0_PE))
+        return MODE_REAL;
+    if (v->rflags & FLAG_VM)
+        return MODE_V86;
+    if (!(v->efer & EFER_LMA))
+        return cs & SEG_DB ? MODE_PROT32 : MODE_PROT16;
+    if (cs & SEG_L)
+        return MODE_LONG64;
+    return cs & SEG_DB ? MODE_COMPAT32 : MODE_COMPAT16;
+}
+
+static bool segment_flat(const struct segment *s)
+{
+    return s->base == 0 && s->limit == 0xffffffff && (s->attr & (SEG_P | SEG_S)) == (SEG_P | SEG_S) &&
+           !(s->attr & SEG_UNUSABLE);
+}
+
+static bool data_flat(const struct segment *s)
+{
+    return segment_flat(s) && (s->attr & (SEG_CODE | SEG_WRITABLE | SEG_DOWN)) == SEG_WRITABLE;
+}
+
+static bool all_flat(const struct vcpu *v)
+{
+    return segment_flat(&v->seg[SEG_CS]) && data_flat(&v->seg[SEG_DS]) &&
+           data_flat(&v->seg[SEG_ES]) && data_flat(&v->seg[SEG_SS]);
+}
+
+void cpu_update_mode(struct vcpu *v)
+{
+    v->mode = (u8)code_mode(v);
+    v->long_mode = (v->efer & EFER_LMA) != 0;
+    v->flat = v->mode == MODE_LONG64 || all_flat(v);
+    bool ac = (v->rflags & FLAG_AC) != 0;
+    v->align_check = (v->cr0 & CR0_AM) && ac && v->cpl == 3;
+    v->tlb_ctx = v->cpl == 3 ? TLB_USER : ac ? TLB_KERNEL_AC : TLB_KERNEL;
+}

@@ -1,0 +1,95 @@
+/*
+ * The guest-physical address space: RAM (one memfd, so that engines can map it again elsewhere),
+ * ROM, and memory-mapped device registers; and the record of which bytes have been decoded as code.
+ *
+ * RAM lies at 0 up to 3 GiB and goes on at 4 GiB. The map is built before the vCPUs start and read
+ * without locks afterwards. A device range names the lock that its callbacks need.
+ *
+ * Code tracking. A decoder that caches what it read calls code_protect() first, and then reads the
+ * bytes. Each store to RAM is followed by a look at the page's code mask: one bit per 64 bytes that
+ * hold decoded code. A hit makes a new version of the page; whoever cached a block
+ * compares the page's version before running it. Stores stay lock-free: the decoder uses
+ * membarrier(2) so that either the decoder sees the store or the writer sees the mask.
+ */
+#ifndef RINGER_MEM_GUESTMEM_H
+#define RINGER_MEM_GUESTMEM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/error.h"
+#include "base/types.h"
+
+#define RAM_LOW_MAX (3 * GIB)  /* RAM above this size continues at RAM_HIGH_BASE */
+#define RAM_HIGH_BASE (4 * GIB)
+#define RAM_MIN (1 * MIB)
+#define RAM_MAX (256 * GIB)
+
+struct guest_mem;
+
+/* Registers in memory. off is relative to the range; size is 1, 2, 4 or 8. */
+struct mmio_ops {
+    u64 (*read)(void *ctx, u64 off, unsigned size);
+    void (*write)(void *ctx, u64 off, u64 value, unsigned size);
+};
+
+/* Makes an address space with ram_size bytes of zeroed RAM (a multiple of 4 KiB). */
+int guestmem_create(u64 ram_size, struct guest_mem **out, struct error *err);
+void guestmem_destroy(struct guest_mem *gm);
+
+/* Lays a ROM over the map (guest writes are ignored). data is copied, size rounded up to 4 KiB. */
+int guestmem_add_rom(struct guest_mem *gm, u64 gpa, const void *data, u64 size, struct error *err);
+
+/* Lays device registers over the map. lock may be NULL; else it is held during callbacks. */
+int guestmem_add_mmio(struct guest_mem *gm, u64 gpa, u64 size, const struct mmio_ops *ops,
+                      void *ctx, pthread_mutex_t *lock, struct error *err);
+
+u64 guestmem_ram_size(const struct guest_mem *gm);
+
+/* For engines that map RAM themselves (KVM memory slots): the i-th stretch of RAM or ROM. Returns
+ * false past the last one. fd is the RAM memfd, -1 for ROM. */
+struct mem_slot {
+    u64 gpa, size;
+    u8 *hva;
+    bool rom;
+    int fd;
+    u64 fd_offset;
+};
+bool guestmem_slot(const struct guest_mem *gm, unsigned i, struct mem_slot *out);
+
+/* Address of gpa in this process if it is RAM (or ROM, when !write) and the len bytes are
+ * contiguous there, else NULL. */
+u8 *guestmem_hva(struct guest_mem *gm, u64 gpa, u64 len, bool write);
+
+/* Copies by devices and loaders (DMA); RAM and ROM only. Writes do the code bookkeeping. Returns
+ * false, with nothing copied, if a byte of the range is neither RAM nor (for reads) ROM. */
+bool guestmem_read(struct guest_mem *gm, u64 gpa, void *buf, u64 len);
+bool guestmem_write(struct guest_mem *gm, u64 gpa, const void *buf, u64 len);
+
+/* One access of 1, 2, 4 or 8 bytes as a CPU does it: RAM, ROM or device; reads of nothing give all
+ * ones. *device (may be NULL) is set if a device callback ran. */
+u64 guestmem_load(struct guest_mem *gm, u64 gpa, unsigned size, bool *device);
+void guestmem_store(struct guest_mem *gm, u64 gpa, u64 value, unsigned size, bool *device);
+
+/* A20 gate: while closed, bit 20 of every CPU-generated physical address is masked. The caller
+ * makes every vCPU flush its TLB. Returns whether the state changed. */
+bool guestmem_set_a20(struct guest_mem *gm, bool open);
+bool guestmem_a20(const struct guest_mem *gm);
+u64 guestmem_a20_mask(const struct guest_mem *gm);
+
+/* Code tracking; only RAM pages are tracked. */
+/* Marks [gpa, gpa+len) (within one page) as being decoded and returns the page's version, to be
+ * read BEFORE the bytes. code_verify() after decoding: false means that a write came in between;
+ * decode again. */
+u32 code_protect(struct guest_mem *gm, u64 gpa, unsigned len);
+bool code_verify(struct guest_mem *gm, u64 gpa, unsigned len, u32 version);
+/* Current version of the page that holds gpa; ROM and others: constant. */
+u32 code_version(const struct guest_mem *gm, u64 gpa);
+/* To be called after each store to RAM. Returns true if it hit decoded code (rare). */
+bool code_written(struct guest_mem *gm, u64 gpa, u64 len);
+/* The arrays behind the calls above, indexed by RAM page number ((hva - ram base) >> 12), so that
+ * hot paths can look inline. */
+_Atomic u64 *code_mask_of(struct guest_mem *gm, u64 gpa);
+_Atomic u32 *code_version_of(struct guest_mem *gm, u64 gpa);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * The port (I/O) address space: 64 Ki ports, each owned by at most one device range.
+ */
+#ifndef RINGER_MEM_PORTBUS_H
+#define RINGER_MEM_PORTBUS_H
+
+#include <pthread.h>
+
+#include "base/error.h"
+#include "base/types.h"
+
+struct port_bus;
+
+/* Ports. port is the absolute port number; size is 1, 2 or 4. An access wider than the range is
+ * split into bytes by the bus unless the range was added with wide = true. */
+struct port_ops {
+    u32 (*in)(void *ctx, u16 port, unsigned size);
+    void (*out)(void *ctx, u16 port, u32 value, unsigned size);
+};
+
+int portbus_create(struct port_bus **out, struct error *err);
+void portbus_destroy(struct port_bus *bus);
+
+/* Gives ports [first, first+count) to a device. lock may be NULL; else it is held during callbacks.
+ * wide: callbacks take accesses of 2 and 4 bytes; else they only see single bytes. */
+int portbus_add(struct port_bus *bus, u16 first, unsigned count, const struct port_ops *ops,
+                void *ctx, pthread_mutex_t *lock, bool wide, struct error *err);
+
+/* An access by a CPU. Nobody home: reads give all ones, writes are dropped. */
+u32 port_in(struct port_bus *bus, u16 port, unsigned size);
+void port_out(struct port_bus *bus, u16 port, u32 value, unsigned size);
+
+#endif
