@@ -7,11 +7,15 @@ BUILD    := build$(if $(SANITIZE),/san)
 WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CFLAGS   ?= -O2 -g
 CFLAGS   += -std=gnu11 $(WARN) -fno-strict-aliasing -fno-omit-frame-pointer -pthread -Isrc -MMD -MP -D_GNU_SOURCE
-LDLIBS   := -lZydis -ljansson -pthread
+LDLIBS   := -lZydis -ljansson -lm -pthread
 ifdef SANITIZE
 CFLAGS   += -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS  += -fsanitize=address,undefined
 endif
+
+# V=1 shows the commands.
+hide := $(if $(V),,@)
+say  := $(if $(V),@:,@printf '  %-5s %s\n')
 
 LAYERS := cli vm boot dev host engine mem cpu base
 # What a unit test in tests/unit/<folder>/ links, most dependent first.
@@ -24,36 +28,52 @@ LINK_dev    := dev host mem cpu base
 LINK_boot   := boot mem cpu base
 LINK_vm     := vm boot dev host engine mem cpu base
 
-srcs_of  = $(shell find src/$(1) -name '*.c')
-objs_of  = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(call srcs_of,$(1)))
+objs_of  = $(patsubst src/%,$(BUILD)/obj/%.o,$(basename $(shell find src/$(1) -name '*.c' -o -name '*.S')))
 archives = $(patsubst %,$(BUILD)/lib/%.a,$(1))
 
-.PHONY: all clean check-unit
+.PHONY: all tests clean check-unit
 all: $(BUILD)/ringer
 
 $(BUILD)/ringer: $(call archives,$(LAYERS))
-	$(CC) $(LDFLAGS) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LDLIBS)
+	$(say) LINK $@
+	$(hide)$(CC) $(LDFLAGS) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LDLIBS)
 
 define archive_rule
 $(BUILD)/lib/$(1).a: $(call objs_of,$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	$$(AR) rcs $$@ $$^
+	@$$(AR) rcs $$@ $$^
 endef
 $(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
 
+$(BUILD)/obj/%.o: src/%.S Makefile
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(hide)$(CC) $(CFLAGS) -c -o $@ $<
+
 $(BUILD)/obj/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	$(say) CC $<
+	$(hide)$(CC) $(CFLAGS) -c -o $@ $<
 
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test_*.c))
 
 define unit_rule
 $(BUILD)/unit/$(1)/%: tests/unit/$(1)/%.c $(call archives,$(LINK_$(1)))
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(wildcard tests/unit/support/*.c) -Wl,--start-group $(call archives,$(LINK_$(1))) -Wl,--end-group -lcmocka $$(LDLIBS)
+	$$(say) LINK $$@
+	$$(hide)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(wildcard tests/unit/support/*.c) -Wl,--start-group $(call archives,$(LINK_$(1))) -Wl,--end-group -lcmocka $$(LDLIBS)
 endef
 $(foreach l,base cpu mem engine host dev boot vm,$(eval $(call unit_rule,$(l))))
+
+# Instruction tests against the host CPU; tests/insn/test_* run it.
+INSN_TEST := $(BUILD)/tests/insn_test
+$(INSN_TEST): $(wildcard tests/insn/*.c) tests/insn/insn_test.h $(call archives,engine mem cpu base)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(hide)$(CC) $(CFLAGS) -Itests/insn $(LDFLAGS) -o $@ $(filter %.c,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
+
+tests: $(UNIT) $(INSN_TEST)
 
 check-unit: $(UNIT)
 	@for t in $(UNIT); do $$t || exit 1; done

@@ -34,32 +34,37 @@ enum linux_protocol {
 };
 
 struct boot_options {
-    const char *kernel;       /* path */
-    const char *initrd;       /* path or NULL; for Multiboot: modules, separated by commas */
-    const char *append;       /* command line or NULL */
+    const char *kernel; /* path */
+    const char *initrd; /* path or NULL; for Multiboot: modules, separated by commas */
+    const char *append; /* command line or NULL */
     enum linux_protocol linux_protocol;
-    bool raw;                 /* the kernel file is a raw image: loaded at raw_addr, entered at raw_entry */
+    bool raw; /* the kernel file is a raw image: loaded at raw_addr, entered at raw_entry */
     u64 raw_addr;
-    u64 raw_entry;            /* linear address, real mode if below 1 MiB: CS = addr >> 4 & 0xf000... */
-    const struct e820_map *e820;
-    u64 rsdp;                 /* guest-physical address of the ACPI RSDP, 0 = none */
+    /* Linear address. Below 1 MiB: real mode, CS = entry >> 4 & 0xf000, IP = entry & 0xffff, the
+     * other segments and SP 0. Above: flat 32-bit protected mode, without a GDT. */
+    u64 raw_entry;
+    const struct e820_map *e820; /* what e820_build() made for this guest */
+    u64 rsdp;                    /* guest-physical address of the ACPI RSDP, 0 = none */
 };
 
-/* What kind of image the file is decides the loader: bzImage, Multiboot 1 or raw. Sets *v (cpu_reset
- * must have been called) to start it. Returns 0 or a negative errno with err. */
+/* What kind of image the file is decides the loader: bzImage, Multiboot 1 or raw. Opens the A20
+ * gate and sets *v (cpu_reset must have been called) to start it. Returns 0 or a negative errno
+ * with err, and then RAM may have been written. Order: acpi_build, e820_build, boot_load; the three
+ * may be called again to start the guest anew. */
 int boot_load(struct guest_mem *gm, struct vcpu *v, const struct boot_options *opt,
               struct error *err);
 
-/* The memory map for this much RAM: low memory, the EBDA and ROM hole, RAM up to the hole below 4 GiB and
- * above, minus reserved bytes at the top of low RAM for ACPI tables. */
+/* The memory map for this much RAM: low memory, the EBDA and ROM hole, RAM up to the hole below 4
+ * GiB and above, minus reserved bytes at the top of low RAM for ACPI tables. */
 void e820_build(struct e820_map *map, u64 ram_size, u64 acpi_addr, u64 acpi_size);
 
-/* ACPI tables for this machine. Writes them into guest RAM (below the end of low RAM, in the region
- * that addr and size report, for e820) and the RSDP into the BIOS area; returns the RSDP's address in
- * *rsdp. */
 struct acpi_options {
-    unsigned ncpus;
+    unsigned ncpus; /* 1 to MAX_CPUS; APIC IDs and processor UIDs are 0 to ncpus - 1 */
 };
+
+/* ACPI tables for this machine. Writes them into guest RAM (below the end of low RAM, in the region
+ * that addr and size report, for e820) and the RSDP into the BIOS area; returns the RSDP's address
+ * in *rsdp. The IOAPIC's ID is 0. */
 int acpi_build(struct guest_mem *gm, const struct acpi_options *opt, u64 *addr, u64 *size,
                u64 *rsdp, struct error *err);
 

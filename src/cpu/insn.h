@@ -10,7 +10,11 @@
 
 /* One row per operation: INSN(mnemonic, sem, class, flags). The mnemonic is Zydis's, without its
  * prefix, and names the operation (OP_<mnemonic>); `sem` names the table sem_<sem> in engine/sem/;
- * class is an enum insn_class without its prefix; flags are INSN_* bits. */
+ * class is an enum insn_class without its prefix; flags are INSN_* bits.
+ * Where one mnemonic covers different operations, or several mnemonics one, decode.c gives rows of
+ * our own: MOV_SEG, MOV_CR, MOV_DR, PUSH_SEG, POP_SEG (by operand kind), JMP_FAR, CALL_FAR, RET_FAR,
+ * JMP_IND, CALL_IND (near indirect), and MOVS CMPS STOS LODS SCAS (any element size = opsize; MOVSD and
+ * CMPSD are the SSE2 ones). */
 enum op {
     OP_INVALID,
 #define INSN(mnemonic, sem, class, flags) OP_##mnemonic,
@@ -33,7 +37,9 @@ enum insn_class {
     CLASS_SYSTEM,   /* privileged or sensitive */
 };
 
-#define INSN_END    0x01 /* ends a block: control transfer, or a change of mode, mapping or events */
+/* Ends a block: control transfer, or a change of mode, mapping or events. Added at decode to string
+ * instructions with REP, which may set RIP back to themselves. */
+#define INSN_END    0x01
 #define INSN_NATIVE 0x02 /* executed natively by a thunk made from its own bytes */
 #define INSN_NOT_YET 0x04 /* in the list, but not offered: raises #UD */
 
@@ -41,7 +47,8 @@ enum operand_kind {
     OPD_NONE,
     OPD_GPR,   /* reg: enum gpr; size 1, 2, 4, 8; the low part */
     OPD_GPR8H, /* AH CH DH BH: reg is RAX RCX RDX RBX */
-    OPD_MEM,   /* the instruction's one memory operand; address in seg/base/index/scale/disp */
+    OPD_MEM,   /* the instruction's one memory operand; address in seg/base/index/scale/disp. With a
+                * vector index (gathers), index is the vector register's number */
     OPD_IMM,   /* struct insn.imm, sign-extended to 64 bits as the instruction defines */
     OPD_IMM2,  /* second immediate (ENTER's level, ptr16:32's selector) in struct insn.imm2 */
     OPD_REL,   /* branch displacement in imm, relative to the next instruction */
@@ -79,15 +86,16 @@ struct insn {
     u16 imm2;
     u16 op;        /* enum op */
     u8 len;        /* bytes, 1..15 */
-    u8 opsize;     /* effective operand size: 1, 2, 4 or 8 bytes */
+    u8 opsize;     /* effective operand size: 1, 2, 4 or 8 bytes; near branches: what truncates RIP */
     u8 addrsize;   /* effective address size: 2, 4 or 8 bytes */
-    u8 seg;        /* segment of the memory operand, overrides applied (enum seg_reg) */
+    u8 seg;        /* segment of the memory operand (strings: of [rSI]), overrides applied */
     u8 base;       /* enum gpr, REG_RIP or REG_NONE */
     u8 index;      /* enum gpr or REG_NONE */
     u8 scale;      /* shift: 0..3 */
     u8 prefix;     /* enum insn_prefix */
     u8 cls;        /* enum insn_class */
     u8 flags;      /* INSN_* */
+    u8 feature;    /* enum cpu_feature (cpu/model.h) that must be offered; FEAT_COUNT: none */
     u8 nopd;       /* explicit operands */
     u8 raw[15];    /* the bytes themselves */
     struct operand opd[4]; /* explicit operands, destination first (Intel order) */

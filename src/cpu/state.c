@@ -45,6 +45,7 @@ void cpu_init(struct vcpu *v)
     v->dr[6] = DR6_FIXED;
     v->dr[7] = DR7_FIXED;
     v->shadow = 0;
+    v->shadow_end = SHADOW_END_NONE;
     v->nmi_blocked = false;
     v->pending_db = 0;
     v->cpl = 0;
@@ -116,5 +117,8 @@ void cpu_update_mode(struct vcpu *v)
     v->flat = v->mode == MODE_LONG64 || all_flat(v);
     bool ac = (v->rflags & FLAG_AC) != 0;
     v->align_check = (v->cr0 & CR0_AM) && ac && v->cpl == 3;
-    v->tlb_ctx = v->cpl == 3 ? TLB_USER : ac ? TLB_KERNEL_AC : TLB_KERNEL;
+    if (v->cpl == 3)
+        v->tlb_ctx = v->align_check ? TLB_USER_AC : TLB_USER;
+    else
+        v->tlb_ctx = ac ? TLB_KERNEL_AC : TLB_KERNEL;
 }

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "base/stats.h"
+#include "base/tunables.h"
 #include "base/types.h"
 #include "cpu/arch.h"
 
@@ -59,19 +60,20 @@ struct fpu_state {
     u16 fip_sel, fdp_sel; /* FCS and FDS for the 32-bit formats */
 } __attribute__((aligned(64)));
 
-/* Local APIC registers (SDM vol. 3, 11). Behaviour is in dev/lapic.c. IRR and pending events are
- * set by other threads; all else is touched only by the vCPU's own thread. */
+/* Local APIC registers (SDM vol. 3, 11). Behaviour is in dev/lapic.c. IRR, TMR and pending errors are
+ * set by other threads, which also look at ISR; all else is written only by the vCPU's own thread
+ * (timer fields: under a lock in dev/). */
 struct lapic_state {
     u64 base_msr; /* IA32_APIC_BASE */
     u32 id;       /* register format: ID in bits 31:24 */
-    u32 tpr, ldr, dfr, svr, esr, esr_pending;
+    u32 tpr, ldr, dfr, svr, esr;
+    _Atomic u32 esr_pending; /* errors since ESR was written last */
     u32 icr_low, icr_high;
-    u32 lvt[7]; /* indexed by enum lapic_lvt in dev/lapic.h: CMCI, timer, thermal, perf, LINT0/1, error */
+    u32 lvt[6]; /* indexed by enum lapic_lvt in dev/lapic.h: timer, thermal, perf, LINT0/1, error */
     u32 timer_initial, timer_divide;
     u64 timer_start_ns; /* guest time when the current count was loaded */
     u64 tsc_deadline;   /* IA32_TSC_DEADLINE, 0 = disarmed */
-    u32 isr[8], tmr[8];
-    _Atomic u32 irr[8];
+    _Atomic u32 irr[8], isr[8], tmr[8];
 };
 
 /* MSRs that are plain state; those with behaviour or with a register elsewhere are not here. */
@@ -111,6 +113,8 @@ enum shadow {
     SHADOW_MOV_SS = 1 << 1, /* holds off interrupts, NMI and #DB */
 };
 
+#define SHADOW_END_NONE (~0ULL) /* vcpu.shadow_end: the next MOV SS has a shadow, wherever it is */
+
 /* A guest fault or trap on its way to delivery. */
 struct fault {
     u8 vector;
@@ -143,6 +147,7 @@ enum cpu_mode {
  * context has its own first-level TLB (mem/tlb.h). */
 enum tlb_context {
     TLB_USER,
+    TLB_USER_AC,   /* user with alignment checks (#AC) */
     TLB_KERNEL,    /* supervisor; SMAP, if on, forbids user pages */
     TLB_KERNEL_AC, /* supervisor with EFLAGS.AC: SMAP does not apply */
     TLB_CONTEXTS,
@@ -162,6 +167,7 @@ struct vcpu {
     bool flat;           /* CS, DS, ES and SS have base 0 and no limit, or 64-bit mode; derived */
     bool long_mode;      /* EFER.LMA; derived copy */
     bool nmi_blocked;
+    u8 code_written;     /* set when this vCPU stores into decoded code; the engine looks and clears */
     const struct insn *cur; /* instruction being executed: set by the engine before sem */
 
     struct segment seg[6]; /* enum seg_reg */
@@ -177,6 +183,7 @@ struct vcpu {
     struct fpu_state fpu;
     struct lapic_state lapic;
     u8 activity; /* enum activity */
+    u64 shadow_end; /* address behind the MOV SS or POP SS that armed the last shadow */
     u64 pending_db; /* DR6 bits of debug traps that wait for the next boundary */
     _Atomic u8 sipi_vector;
     bool bsp;
@@ -188,12 +195,20 @@ struct vcpu {
     u8 exit_reason; /* enum exit_kind of engine/engine.h when unwinding with UNWIND_EXIT */
     char exit_text[160];
 
+    /* Where the last blocks of guest code started, for the dump after a triple fault; last_pos counts
+     * up: the oldest one is at last_pos % TUNE_LAST_BRANCHES. */
+    u64 last_rip[TUNE_LAST_BRANCHES];
+    unsigned last_pos;
+
     /* Wiring. */
     struct machine *machine;
     struct tlb *tlb; /* software TLB, owned by mem/ */
     const struct irq_ops *irq;
     void *irq_ctx;
     void *engine_vcpu; /* private to the engine that runs this vCPU */
+    struct native *native; /* thunks, owned by engine/sem/native.c; freed by native_destroy() */
+    void (*ferr)(struct vcpu *v); /* FERR#: pulls IRQ 13 for an x87 error with CR0.NE clear; NULL:
+                                     such errors are #MF as well */
     void (*wake)(struct vcpu *v); /* wakes or kicks the vCPU's thread; set by vm/ */
     void *wake_ctx;
     struct stats stats;

@@ -19,7 +19,11 @@
 #define PC_FW_CFG       0x510
 #define PC_PM_BASE      0x600 /* PM1a event, control at +4, timer at +8 */
 #define PC_PM_SIZE      0x40
+#define PC_PM_GPE0      (PC_PM_BASE + 0xc) /* status and enable, 2 bytes each */
 #define PC_SMI_CMD      0xb2
+#define PC_ACPI_ENABLE  0xf1 /* values for SMI_CMD */
+#define PC_ACPI_DISABLE 0xf0
+#define PC_ACPI_S5_TYPE 0 /* SLP_TYP of soft-off */
 #define PC_PCI_CONFIG   0xcf8
 #define PC_RESET        0xcf9
 
@@ -34,5 +38,6 @@
 #define PC_IRQ_MOUSE    12
 
 #define PC_IOAPIC_PINS  24
+#define PC_PCI_GSI      16 /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
 
 #endif

@@ -20,10 +20,10 @@
 #include "base/error.h"
 #include "base/types.h"
 
-#define RAM_LOW_MAX (3 * GIB)  /* RAM above this size continues at RAM_HIGH_BASE */
+#define RAM_LOW_MAX   (3 * GIB) /* RAM above this size continues at RAM_HIGH_BASE */
 #define RAM_HIGH_BASE (4 * GIB)
-#define RAM_MIN (1 * MIB)
-#define RAM_MAX (256 * GIB)
+#define RAM_MIN       (1 * MIB)
+#define RAM_MAX       (256 * GIB)
 
 struct guest_mem;
 
@@ -45,6 +45,8 @@ int guestmem_add_mmio(struct guest_mem *gm, u64 gpa, u64 size, const struct mmio
                       void *ctx, pthread_mutex_t *lock, struct error *err);
 
 u64 guestmem_ram_size(const struct guest_mem *gm);
+/* Where all of RAM lies in this process, the low part first and the high part right behind it. */
+u8 *guestmem_ram(const struct guest_mem *gm);
 
 /* For engines that map RAM themselves (KVM memory slots): the i-th stretch of RAM or ROM. Returns
  * false past the last one. fd is the RAM memfd, -1 for ROM. */
@@ -77,6 +79,10 @@ bool guestmem_set_a20(struct guest_mem *gm, bool open);
 bool guestmem_a20(const struct guest_mem *gm);
 u64 guestmem_a20_mask(const struct guest_mem *gm);
 
+/* How many vCPU threads will run: with more than one, decoding needs membarrier(2). Before they
+ * run. */
+int guestmem_set_threads(struct guest_mem *gm, unsigned n, struct error *err);
+
 /* Code tracking; only RAM pages are tracked. */
 /* Marks [gpa, gpa+len) (within one page) as being decoded and returns the page's version, to be
  * read BEFORE the bytes. code_verify() after decoding: false means that a write came in between;
@@ -87,9 +93,13 @@ bool code_verify(struct guest_mem *gm, u64 gpa, unsigned len, u32 version);
 u32 code_version(const struct guest_mem *gm, u64 gpa);
 /* To be called after each store to RAM. Returns true if it hit decoded code (rare). */
 bool code_written(struct guest_mem *gm, u64 gpa, u64 len);
+/* The same by offset from guestmem_ram(). */
+bool code_written_ram(struct guest_mem *gm, u64 off, u64 len);
 /* The arrays behind the calls above, indexed by RAM page number ((hva - ram base) >> 12), so that
- * hot paths can look inline. */
+ * hot paths can look inline. For a gpa that is not RAM: no mask (NULL), and a version that never
+ * changes. */
 _Atomic u64 *code_mask_of(struct guest_mem *gm, u64 gpa);
 _Atomic u32 *code_version_of(struct guest_mem *gm, u64 gpa);
+_Atomic u64 *guestmem_code_masks(struct guest_mem *gm);
 
 #endif

@@ -1,0 +1,364 @@
+/*
+ * Parsing of the command line from one table of options, which is also the help's text. Every error
+ * names the option, what it got, and what it takes.
+ */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "engine/engine.h"
+#include "mem/guestmem.h"
+
+struct option {
+    const char *name;     /* without the dashes */
+    const char *argument; /* as the help shows it; NULL: a flag */
+    const char *help;     /* lines after the first are separated by \n */
+    /* arg is NULL for a flag. */
+    int (*set)(struct settings *s, const char *arg, struct error *err);
+};
+
+bool options_size(const char *text, u64 *size)
+{
+    static const char suffixes[] = "KMGT";
+    char *end;
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 0);
+    if (errno)
+        return false;
+    const char *suffix = *end ? strchr(suffixes, *end & ~0x20) : NULL;
+    if (*end && (!suffix || end[1]))
+        return false;
+    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
+    *size = (u64)n << shift;
+    return *size >> shift == n;
+}
+
+static bool parse_seconds(const char *text, size_t len, double *seconds)
+{
+    char copy[32], *end;
+    if (len == 0 || len >= sizeof(copy))
+        return false;
+    memcpy(copy, text, len);
+    copy[len] = 0;
+    *seconds = strtod(copy, &end);
+    return !*end && isfinite(*seconds) && *seconds > 0;
+}
+
+static int set_engine(struct settings *s, const char *arg, struct error *err)
+{
+    if (strcmp(arg, "auto") != 0 && !engine_find(arg))
+        return error_set(err, EINVAL, "--engine %s: no such engine; `ringer engines` lists them", arg);
+    s->engine = arg;
+    return 0;
+}
+
+/* A file that a loader will read: says early and clearly what is wrong with the name. */
+static int check_file(const char *option, const char *path, struct error *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return error_errno(err, errno, "--%s %s", option, path);
+    if (S_ISDIR(st.st_mode))
+        return error_set(err, EISDIR, "--%s %s: is a directory; name a file", option, path);
+    return 0;
+}
+
+static int set_kernel(struct settings *s, const char *arg, struct error *err)
+{
+    s->boot.kernel = arg;
+    return check_file("kernel", arg, err);
+}
+
+static int set_initrd(struct settings *s, const char *arg, struct error *err)
+{
+    (void)err;
+    s->boot.initrd = arg;
+    return 0;
+}
+
+static int set_append(struct settings *s, const char *arg, struct error *err)
+{
+    (void)err;
+    s->boot.append = arg;
+    return 0;
+}
+
+static int set_linux_boot(struct settings *s, const char *arg, struct error *err)
+{
+    static const char *const names[] = {
+        [LINUX_BOOT_AUTO] = "auto", [LINUX_BOOT_16] = "16", [LINUX_BOOT_32] = "32", [LINUX_BOOT_64] = "64"};
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (strcmp(arg, names[i]) == 0) {
+            s->boot.linux_protocol = (enum linux_protocol)i;
+            return 0;
+        }
+    return error_set(err, EINVAL, "--linux-boot %s: takes auto, 16, 32 or 64", arg);
+}
+
+/* ADDR[:ENTRY] */
+static int set_raw(struct settings *s, const char *arg, struct error *err)
+{
+    char addr[32];
+    const char *colon = strchr(arg, ':');
+    size_t len = colon ? (size_t)(colon - arg) : strlen(arg);
+    snprintf(addr, sizeof(addr), "%.*s", (int)MIN(len, sizeof(addr) - 1), arg);
+    s->boot.raw = true;
+    if (!options_size(addr, &s->boot.raw_addr) || len >= sizeof(addr))
+        return error_set(err, EINVAL, "--raw %s: takes ADDRESS[:ENTRY], for example 0x7c00", arg);
+    s->boot.raw_entry = s->boot.raw_addr;
+    if (colon && !options_size(colon + 1, &s->boot.raw_entry))
+        return error_set(err, EINVAL, "--raw %s: '%s' is not an address", arg, colon + 1);
+    return 0;
+}
+
+static int set_mem(struct settings *s, const char *arg, struct error *err)
+{
+    if (!options_size(arg, &s->mem_size))
+        return error_set(err, EINVAL, "--mem %s: takes a size such as 512M or 2G", arg);
+    if (s->mem_size < RAM_MIN || s->mem_size > RAM_MAX || s->mem_size % PAGE_SIZE)
+        return error_set(err, EINVAL, "--mem %s: must be 1M to 256G and a multiple of 4K", arg);
+    return 0;
+}
+
+static int set_cpus(struct settings *s, const char *arg, struct error *err)
+{
+    char *end;
+    unsigned long n = strtoul(arg, &end, 10);
+    if (*end || arg[0] < '0' || arg[0] > '9' || n < 1 || n > MAX_CPUS)
+        return error_set(err, EINVAL, "--cpus %s: takes a number from 1 to %d", arg, MAX_CPUS);
+    s->cpus = (unsigned)n;
+    return 0;
+}
+
+static int set_serial(struct settings *s, const char *arg, struct error *err)
+{
+    if (strcmp(arg, "stdio") != 0 && strcmp(arg, "none") != 0 &&
+        (strncmp(arg, "file:", 5) != 0 || !arg[5]))
+        return error_set(err, EINVAL, "--serial %s: takes stdio, none or file:NAME", arg);
+    s->serial = arg;
+    return 0;
+}
+
+static int set_none_only(const char *option, const char *arg, const char *why, struct error *err)
+{
+    if (strcmp(arg, "none") == 0)
+        return 0;
+    return error_set(err, ENOTSUP, "--%s %s: %s; only 'none' works", option, arg, why);
+}
+
+static int set_net(struct settings *s, const char *arg, struct error *err)
+{
+    (void)s;
+    return set_none_only("net", arg, "this version has no network card", err);
+}
+
+static int set_display(struct settings *s, const char *arg, struct error *err)
+{
+    (void)s;
+    return set_none_only("display", arg, "this version has no display adapter", err);
+}
+
+static int no_firmware(struct settings *s, const char *arg, struct error *err)
+{
+    (void)s;
+    return error_set(err, ENOTSUP, "--firmware %s: this version boots with --kernel only", arg);
+}
+
+static int no_disk(struct settings *s, const char *arg, struct error *err)
+{
+    (void)s;
+    return error_set(err, ENOTSUP, "--disk %s: this version has no disk controller; put files in an --initrd",
+                     arg);
+}
+
+static int no_cdrom(struct settings *s, const char *arg, struct error *err)
+{
+    (void)s;
+    return error_set(err, ENOTSUP, "--cdrom %s: this version has no disk controller; put files in an --initrd",
+                     arg);
+}
+
+static int set_debug_exit(struct settings *s, const char *arg, struct error *err)
+{
+    (void)arg;
+    (void)err;
+    s->debug_exit = true;
+    return 0;
+}
+
+static int set_no_reboot(struct settings *s, const char *arg, struct error *err)
+{
+    (void)arg;
+    (void)err;
+    s->no_reboot = true;
+    return 0;
+}
+
+static int set_no_kvmclock(struct settings *s, const char *arg, struct error *err)
+{
+    (void)arg;
+    (void)err;
+    s->kvmclock = false;
+    return 0;
+}
+
+static int set_timeout(struct settings *s, const char *arg, struct error *err)
+{
+    if (!parse_seconds(arg, strlen(arg), &s->timeout))
+        return error_set(err, EINVAL, "--timeout %s: takes a number of seconds above 0", arg);
+    return 0;
+}
+
+static int set_stats(struct settings *s, const char *arg, struct error *err)
+{
+    if (strcmp(arg, "text") == 0) {
+        s->stats = STATS_TEXT;
+    } else if (strncmp(arg, "json:", 5) == 0 && arg[5]) {
+        s->stats = STATS_JSON;
+        s->stats_path = arg + 5;
+    } else {
+        return error_set(err, EINVAL, "--stats %s: takes text or json:FILE", arg);
+    }
+    return 0;
+}
+
+static int set_switch_after(struct settings *s, const char *arg, struct error *err)
+{
+    const char *colon = strchr(arg, ':');
+    struct engine_switch sw;
+    if (!colon || !parse_seconds(arg, (size_t)(colon - arg), &sw.after_seconds))
+        return error_set(err, EINVAL, "--switch-after %s: takes SECONDS:ENGINE, for example 2.5:kvm", arg);
+    sw.engine = colon + 1;
+    const struct engine_ops *ops = engine_find(sw.engine);
+    if (!ops)
+        return error_set(err, EINVAL, "--switch-after %s: no engine '%s'; `ringer engines` lists them", arg,
+                         sw.engine);
+    if (s->nswitches == MAX_SWITCHES)
+        return error_set(err, EINVAL, "--switch-after: at most %d times", MAX_SWITCHES);
+    if (s->nswitches && s->switches[s->nswitches - 1].after_seconds >= sw.after_seconds)
+        return error_set(err, EINVAL, "--switch-after %s: must come later than the one before it", arg);
+    s->switches[s->nswitches++] = sw;
+    return ops->probe(err);
+}
+
+static const struct option options[] = {
+    {"engine", "NAME", "how guest code is run: auto (default: the fastest that works here), or a\n"
+                       "name that `ringer engines` lists", set_engine},
+    {"switch-after", "SECONDS:NAME", "move the running guest to another engine; may be repeated", set_switch_after},
+    {"kernel", "FILE", "Linux bzImage, Multiboot 1 image, or (with --raw) a raw image", set_kernel},
+    {"initrd", "FILE", "initial RAM disk; for Multiboot: modules, 'FILE ARGS' separated by commas", set_initrd},
+    {"append", "STRING", "kernel command line", set_append},
+    {"linux-boot", "PROTOCOL", "Linux boot protocol: auto (default), 16, 32 or 64", set_linux_boot},
+    {"raw", "ADDRESS[:ENTRY]", "the kernel file is loaded at ADDRESS and started in real mode at ENTRY", set_raw},
+    {"mem", "SIZE", "guest memory, for example 256M or 4G (default 512M)", set_mem},
+    {"cpus", "N", "processors, 1 to 16 (default 1), each a host thread", set_cpus},
+    {"serial", "WHERE", "first serial port: stdio (default), file:NAME or none; on a terminal Ctrl-A X\n"
+                        "quits and Ctrl-A H helps", set_serial},
+    {"no-kvmclock", NULL, "do not offer KVM's paravirtual clock to the guest", set_no_kvmclock},
+    {"debug-exit", NULL, "a guest write of V to port 0xf4 exits with status (V << 1) | 1", set_debug_exit},
+    {"no-reboot", NULL, "exit with status 4 when the guest asks for a reset", set_no_reboot},
+    {"timeout", "SECONDS", "give up after this time, with status 124", set_timeout},
+    {"stats", "HOW", "counters at the end: text (to stderr) or json:FILE", set_stats},
+    {"net", "none", "network; this version has none", set_net},
+    {"display", "none", "display; this version has none", set_display},
+    {"firmware", "FILE", "not in this version", no_firmware},
+    {"disk", "FILE", "not in this version", no_disk},
+    {"cdrom", "FILE", "not in this version", no_cdrom},
+};
+
+static const struct option *find_option(const char *name, size_t len)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
+        if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+            return &options[i];
+    return NULL;
+}
+
+/* One option at argv[*i]; takes --name VALUE and --name=VALUE. */
+static int parse_one(int argc, char **argv, int *i, struct settings *s, struct error *err)
+{
+    const char *word = argv[*i];
+    if (strncmp(word, "--", 2) != 0)
+        return error_set(err, EINVAL, "'%s' is not an option; see ringer --help", word);
+    const char *equals = strchr(word, '=');
+    size_t len = equals ? (size_t)(equals - word) - 2 : strlen(word) - 2;
+    const struct option *o = find_option(word + 2, len);
+    if (!o)
+        return error_set(err, EINVAL, "%.*s: no such option; see ringer --help", (int)len + 2, word);
+    if (!o->argument) {
+        if (equals)
+            return error_set(err, EINVAL, "--%s takes no value", o->name);
+        return o->set(s, NULL, err);
+    }
+    if (!equals && *i + 1 >= argc)
+        return error_set(err, EINVAL, "--%s needs a value: %s", o->name, o->argument);
+    return o->set(s, equals ? equals + 1 : argv[++*i], err);
+}
+
+/* What only the whole command line can tell. */
+static int check_settings(const struct settings *s, struct error *err)
+{
+    if (!s->boot.kernel)
+        return error_set(err, EINVAL, "nothing to run: name a kernel with --kernel FILE");
+    if (s->boot.raw && (s->boot.initrd || s->boot.append))
+        return error_set(err, EINVAL, "--raw: a raw image takes no --initrd and no --append");
+    return 0;
+}
+
+int options_parse(int argc, char **argv, struct settings *s, struct error *err)
+{
+    *s = (struct settings){
+        .engine = "auto", .mem_size = 512 * MIB, .cpus = 1, .serial = "stdio", .kvmclock = true};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return 1;
+        int rc = parse_one(argc, argv, &i, s, err);
+        if (rc < 0)
+            return rc;
+    }
+    return check_settings(s, err);
+}
+
+static void print_option(const struct option *o)
+{
+    char left[48];
+    snprintf(left, sizeof(left), "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+    const char *line = o->help;
+    for (;;) {
+        const char *end = strchr(line, '\n');
+        int len = end ? (int)(end - line) : (int)strlen(line);
+        printf("  %-28s %.*s\n", left, len, line);
+        if (!end)
+            return;
+        left[0] = 0;
+        line = end + 1;
+    }
+}
+
+void options_help(void)
+{
+    printf("ringer runs x86 guests (16, 32 and 64 bit) on Linux, with or without hardware virtualization.\n\n"
+           "Usage:\n"
+           "  ringer run --kernel FILE [options]   run a guest\n"
+           "  ringer engines                       what can run guests here, and how fast\n"
+           "  ringer --version\n"
+           "  ringer --help\n\n"
+           "Options of `ringer run`:\n");
+    for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
+        print_option(&options[i]);
+    printf("\nExit status:\n"
+           "  0    the guest powered off, or Ctrl-A X was typed\n"
+           "  2    wrong usage, or an error of the host\n"
+           "  3    the guest failed: triple fault, or code that the engine cannot run\n"
+           "  4    the guest asked for a reset and --no-reboot was given\n"
+           "  124  the time of --timeout was up\n"
+           "  odd  (V << 1) | 1 after a write of V to the debug-exit port\n\n"
+           "Example:\n"
+           "  ringer run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\" --mem 512M\n");
+}

@@ -1,0 +1,209 @@
+/*
+ * Configuration mechanism #1: an address register at 0xcf8 that takes 32-bit accesses only, and a
+ * window of four bytes at 0xcfc. Every access to the window is done byte by byte under the masks of
+ * the function, then its owner is told once. A byte access to 0xcf9 belongs to the reset control
+ * register.
+ */
+#include "dev/pci.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "dev/pcmap.h"
+
+#define PORT_DATA (PC_PCI_CONFIG + 4)
+
+#define ADDRESS_ENABLE   0x80000000U
+#define ADDRESS_WRITABLE 0x80fffffcU
+
+#define CONFIG_VENDOR         0x00
+#define CONFIG_DEVICE         0x02
+#define CONFIG_COMMAND        0x04
+#define CONFIG_STATUS         0x06
+#define CONFIG_REVISION       0x08
+#define CONFIG_CLASS          0x09 /* 3 bytes */
+#define CONFIG_CACHE_LINE     0x0c
+#define CONFIG_LATENCY        0x0d
+#define CONFIG_BAR0           0x10
+#define CONFIG_INTERRUPT_LINE 0x3c
+
+#define COMMAND_WRITABLE 0x0547 /* I/O, memory, master, parity, SERR, INTx off */
+#define STATUS_CLEAR     0xf900 /* the error bits */
+#define BAR_IO           0x01
+
+struct slot {
+    struct pci_function f;
+    u8 config[PCI_CONFIG_SIZE];
+};
+
+struct pci_bus {
+    struct reset_ports *reset;
+    pthread_mutex_t lock;
+    u32 address;
+    struct slot *slot[256]; /* by devfn; fixed before the guest runs */
+};
+
+void pci_function_init(struct pci_function *f, u16 vendor, u16 device, u32 class_code, u8 revision)
+{
+    memset(f, 0, sizeof(*f));
+    store_le(&f->reset[CONFIG_VENDOR], vendor, 2);
+    store_le(&f->reset[CONFIG_DEVICE], device, 2);
+    f->reset[CONFIG_REVISION] = revision;
+    store_le(&f->reset[CONFIG_CLASS], class_code & 0xffff, 2);
+    f->reset[CONFIG_CLASS + 2] = (u8)(class_code >> 16);
+    store_le(&f->writable[CONFIG_COMMAND], COMMAND_WRITABLE, 2);
+    store_le(&f->clear[CONFIG_STATUS], STATUS_CLEAR, 2);
+    f->writable[CONFIG_CACHE_LINE] = 0xff;
+    f->writable[CONFIG_LATENCY] = 0xff;
+    f->writable[CONFIG_INTERRUPT_LINE] = 0xff;
+}
+
+void pci_function_bar(struct pci_function *f, unsigned n, u32 size, bool io)
+{
+    assert(n < 6 && size >= (io ? 4 : 16) && !(size & (size - 1)));
+    store_le(&f->reset[CONFIG_BAR0 + 4 * n], io ? BAR_IO : 0, 4);
+    store_le(&f->writable[CONFIG_BAR0 + 4 * n], ~(size - 1), 4);
+}
+
+/* The function that the address register selects, and where in it the window's byte 0 is. */
+static struct slot *selected(struct pci_bus *pci, unsigned *offset)
+{
+    *offset = pci->address & 0xfc;
+    if (!(pci->address & ADDRESS_ENABLE) || bits(pci->address, 23, 16))
+        return NULL;
+    return pci->slot[bits(pci->address, 15, 8)];
+}
+
+/* Bytes of the window that an access at `first` reaches. */
+static unsigned window_bytes(unsigned first, unsigned size)
+{
+    return MIN(size, 4 - first);
+}
+
+static u32 window_read(struct pci_bus *pci, unsigned first, unsigned size)
+{
+    unsigned offset;
+    u32 value = (u32)size_mask(size);
+    pthread_mutex_lock(&pci->lock);
+    struct slot *s = selected(pci, &offset);
+    if (s)
+        memcpy(&value, &s->config[offset + first], window_bytes(first, size));
+    pthread_mutex_unlock(&pci->lock);
+    return value;
+}
+
+static void window_write(struct pci_bus *pci, unsigned first, u32 value, unsigned size)
+{
+    unsigned offset;
+    unsigned count = window_bytes(first, size);
+    pthread_mutex_lock(&pci->lock);
+    struct slot *s = selected(pci, &offset);
+    for (unsigned i = 0; s && i < count; i++) {
+        unsigned at = offset + first + i;
+        u8 byte = (u8)(value >> 8 * i);
+        s->config[at] = (s->config[at] & ~s->f.writable[at] & ~(byte & s->f.clear[at])) |
+                        (byte & s->f.writable[at]);
+    }
+    pthread_mutex_unlock(&pci->lock);
+    if (s && s->f.written)
+        s->f.written(s->f.ctx, offset + first, count);
+}
+
+static u32 pci_in(void *ctx, u16 port, unsigned size)
+{
+    struct pci_bus *pci = ctx;
+    if (port >= PORT_DATA)
+        return window_read(pci, port - PORT_DATA, size);
+    if (port == PC_RESET && size == 1)
+        return reset_control_read(pci->reset);
+    if (port != PC_PCI_CONFIG || size != 4)
+        return (u32)size_mask(size);
+    pthread_mutex_lock(&pci->lock);
+    u32 value = pci->address;
+    pthread_mutex_unlock(&pci->lock);
+    return value;
+}
+
+static void pci_out(void *ctx, u16 port, u32 value, unsigned size)
+{
+    struct pci_bus *pci = ctx;
+    if (port >= PORT_DATA) {
+        window_write(pci, port - PORT_DATA, value, size);
+    } else if (port == PC_RESET && size == 1) {
+        reset_control_write(pci->reset, (u8)value);
+    } else if (port == PC_PCI_CONFIG && size == 4) {
+        pthread_mutex_lock(&pci->lock);
+        pci->address = value & ADDRESS_WRITABLE;
+        pthread_mutex_unlock(&pci->lock);
+    }
+}
+
+static const struct port_ops pci_ops = {pci_in, pci_out};
+
+int pci_add_function(struct pci_bus *pci, u8 devfn, const struct pci_function *f, struct error *err)
+{
+    if (pci->slot[devfn])
+        return error_set(err, EBUSY, "PCI function %02x.%x exists already", devfn >> 3, devfn & 7);
+    struct slot *s = malloc(sizeof(*s));
+    if (!s)
+        return error_set(err, ENOMEM, "no memory for PCI function %02x.%x", devfn >> 3, devfn & 7);
+    s->f = *f;
+    memcpy(s->config, f->reset, PCI_CONFIG_SIZE);
+    pci->slot[devfn] = s;
+    return 0;
+}
+
+u32 pci_config_read(struct pci_bus *pci, u8 devfn, unsigned offset, unsigned size)
+{
+    assert(pci->slot[devfn] && offset + size <= PCI_CONFIG_SIZE);
+    pthread_mutex_lock(&pci->lock);
+    u32 value = (u32)load_le(&pci->slot[devfn]->config[offset], size);
+    pthread_mutex_unlock(&pci->lock);
+    return value;
+}
+
+void pci_config_write(struct pci_bus *pci, u8 devfn, unsigned offset, u32 value, unsigned size)
+{
+    assert(pci->slot[devfn] && offset + size <= PCI_CONFIG_SIZE);
+    pthread_mutex_lock(&pci->lock);
+    store_le(&pci->slot[devfn]->config[offset], value, size);
+    pthread_mutex_unlock(&pci->lock);
+}
+
+int pci_create(struct reset_ports *reset, struct pci_bus **out, struct error *err)
+{
+    struct pci_bus *pci = calloc(1, sizeof(*pci));
+    if (!pci)
+        return error_set(err, ENOMEM, "no memory for the PCI bus");
+    pci->reset = reset;
+    pthread_mutex_init(&pci->lock, NULL);
+    *out = pci;
+    return 0;
+}
+
+void pci_destroy(struct pci_bus *pci)
+{
+    if (!pci)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(pci->slot); i++)
+        free(pci->slot[i]);
+    pthread_mutex_destroy(&pci->lock);
+    free(pci);
+}
+
+int pci_attach(struct pci_bus *pci, struct port_bus *bus, struct error *err)
+{
+    return portbus_add(bus, PC_PCI_CONFIG, 8, &pci_ops, pci, NULL, true, err);
+}
+
+void pci_reset(struct pci_bus *pci)
+{
+    pthread_mutex_lock(&pci->lock);
+    pci->address = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(pci->slot); i++) {
+        if (pci->slot[i])
+            memcpy(pci->slot[i]->config, pci->slot[i]->f.reset, PCI_CONFIG_SIZE);
+    }
+    pthread_mutex_unlock(&pci->lock);
+}

@@ -1,0 +1,205 @@
+/*
+ * The board: an i440FX/PIIX-like PC. Creates every chip, gives each its ports and wires, in the order
+ * in which they depend on each other. ISA interrupt n goes to input n of the PICs and to pin n of the
+ * I/O APIC, but for the timer, which is on pin 2 (the ACPI MADT says so, boot/acpi.c).
+ */
+#include "vm/pc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/timebase.h"
+#include "cpu/irq.h"
+#include "dev/acpi_pm.h"
+#include "dev/debug_exit.h"
+#include "dev/fw_cfg.h"
+#include "dev/i8042.h"
+#include "dev/i8254.h"
+#include "dev/i8259.h"
+#include "dev/ioapic.h"
+#include "dev/lapic.h"
+#include "dev/mc146818.h"
+#include "dev/pci.h"
+#include "dev/pcmap.h"
+#include "dev/reset_ports.h"
+#include "dev/uart16550.h"
+#include "host/chardev.h"
+
+#define FW_CFG_NB_CPUS  0x05
+#define FW_CFG_RAM_SIZE 0x03
+
+struct pc {
+    struct pc_options opt;
+    struct lapic_bus *lapics;
+    struct i8259 *pic;
+    struct ioapic *ioapic;
+    struct i8254 *pit;
+    struct mc146818 *rtc;
+    struct i8042 *i8042;
+    struct chardev *console;
+    struct uart16550 *com1;
+    struct reset_ports *reset_ports;
+    struct pci_bus *pci;
+    struct acpi_pm *acpi_pm;
+    struct fw_cfg *fw_cfg;
+    struct debug_exit *debug_exit;
+};
+
+/* ISA interrupt n: a wire with two ends. */
+static void isa_irq(void *ctx, unsigned n, int level)
+{
+    struct pc *pc = ctx;
+    i8259_set_irq(pc->pic, n, level);
+    ioapic_set_irq(pc->ioapic, n == PC_IRQ_TIMER ? 2 : n, level);
+}
+
+static struct irq_line isa_line(struct pc *pc, unsigned n)
+{
+    return (struct irq_line){.set = isa_irq, .ctx = pc, .n = n};
+}
+
+static int create_interrupt_controllers(struct pc *pc, struct error *err)
+{
+    struct machine *m = pc->opt.machine;
+    int rc = lapic_bus_create(m, pc->opt.clock, &pc->lapics, err);
+    if (rc < 0)
+        return rc;
+    struct irq_line intr = {.set = lapic_set_lint, .ctx = pc->lapics, .n = 0};
+    if ((rc = i8259_create(&intr, &pc->pic, err)) < 0 ||
+        (rc = ioapic_create(pc->lapics, (u8)m->ncpus, &pc->ioapic, err)) < 0)
+        return rc;
+    lapic_bus_connect_pic(pc->lapics, i8259_acknowledge, pc->pic);
+    if ((rc = lapic_bus_attach(pc->lapics, m->mem, err)) < 0 ||
+        (rc = ioapic_attach(pc->ioapic, m->mem, err)) < 0)
+        return rc;
+    return i8259_attach(pc->pic, m->ports, err);
+}
+
+static int create_clocks(struct pc *pc, struct error *err)
+{
+    struct machine *m = pc->opt.machine;
+    struct irq_line irq0 = isa_line(pc, PC_IRQ_TIMER);
+    struct mc146818_config config = {
+        .start_realtime_ns = m->time->start_realtime_ns,
+        .ram_size = guestmem_ram_size(m->mem),
+        .ncpus = m->ncpus,
+    };
+    int rc;
+    if ((rc = i8254_create(pc->opt.clock, &irq0, &pc->pit, err)) < 0 ||
+        (rc = i8254_attach(pc->pit, m->ports, err)) < 0 ||
+        (rc = mc146818_create(&config, pc->opt.clock, isa_line(pc, PC_IRQ_RTC), &pc->rtc, err)) < 0)
+        return rc;
+    return mc146818_attach(pc->rtc, m->ports, err);
+}
+
+static int open_console(struct pc *pc, struct error *err)
+{
+    const char *serial = pc->opt.serial;
+    if (strcmp(serial, "stdio") == 0)
+        return chardev_stdio(pc->opt.quit, pc->opt.quit_ctx, &pc->console, err);
+    if (strncmp(serial, "file:", 5) == 0)
+        return chardev_file(serial + 5, &pc->console, err);
+    pc->console = chardev_null();
+    return pc->console ? 0 : error_set(err, ENOMEM, "no memory for the console");
+}
+
+static int create_serial_and_keyboard(struct pc *pc, struct error *err)
+{
+    struct port_bus *ports = pc->opt.machine->ports;
+    int rc = open_console(pc, err);
+    if (rc < 0)
+        return rc;
+    if ((rc = uart16550_create(pc->console, isa_line(pc, PC_IRQ_COM1), &pc->com1, err)) < 0 ||
+        (rc = uart16550_attach(pc->com1, ports, PC_COM1, err)) < 0 ||
+        (rc = i8042_create(&pc->opt.power, isa_line(pc, PC_IRQ_KEYBOARD),
+                           isa_line(pc, PC_IRQ_MOUSE), &pc->i8042, err)) < 0)
+        return rc;
+    return i8042_attach(pc->i8042, ports, err);
+}
+
+static int create_pci_and_power(struct pc *pc, struct error *err)
+{
+    struct port_bus *ports = pc->opt.machine->ports;
+    int rc;
+    if ((rc = reset_ports_create(&pc->opt.power, &pc->reset_ports, err)) < 0 ||
+        (rc = reset_ports_attach(pc->reset_ports, ports, err)) < 0 ||
+        (rc = pci_create(pc->reset_ports, &pc->pci, err)) < 0 ||
+        (rc = pci_attach(pc->pci, ports, err)) < 0 ||
+        (rc = piix_add_functions(pc->pci, err)) < 0 ||
+        (rc = acpi_pm_create(pc->opt.clock, &pc->opt.power, isa_line(pc, PC_IRQ_ACPI), &pc->acpi_pm,
+                             err)) < 0)
+        return rc;
+    return acpi_pm_attach(pc->acpi_pm, ports, err);
+}
+
+static int create_firmware_ports(struct pc *pc, struct error *err)
+{
+    struct machine *m = pc->opt.machine;
+    int rc;
+    if ((rc = fw_cfg_create(m->mem, &pc->fw_cfg, err)) < 0 ||
+        (rc = fw_cfg_add_int(pc->fw_cfg, FW_CFG_RAM_SIZE, guestmem_ram_size(m->mem), 8, err)) < 0 ||
+        (rc = fw_cfg_add_int(pc->fw_cfg, FW_CFG_NB_CPUS, m->ncpus, 2, err)) < 0 ||
+        (rc = fw_cfg_attach(pc->fw_cfg, m->ports, err)) < 0)
+        return rc;
+    if (!pc->opt.debug_exit)
+        return 0;
+    if ((rc = debug_exit_create(&pc->opt.power, &pc->debug_exit, err)) < 0)
+        return rc;
+    return debug_exit_attach(pc->debug_exit, m->ports, err);
+}
+
+int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
+{
+    struct pc *pc = calloc(1, sizeof(*pc));
+    if (!pc)
+        return error_set(err, ENOMEM, "no memory for the board");
+    pc->opt = *opt;
+    int rc;
+    if ((rc = create_interrupt_controllers(pc, err)) < 0 || (rc = create_clocks(pc, err)) < 0 ||
+        (rc = create_serial_and_keyboard(pc, err)) < 0 ||
+        (rc = create_pci_and_power(pc, err)) < 0 || (rc = create_firmware_ports(pc, err)) < 0) {
+        pc_destroy(pc);
+        return rc;
+    }
+    *out = pc;
+    return 0;
+}
+
+/* Chips that pull wires go before the ones at the wires' other ends. */
+void pc_destroy(struct pc *pc)
+{
+    debug_exit_destroy(pc->debug_exit);
+    fw_cfg_destroy(pc->fw_cfg);
+    acpi_pm_destroy(pc->acpi_pm);
+    pci_destroy(pc->pci);
+    reset_ports_destroy(pc->reset_ports);
+    i8042_destroy(pc->i8042);
+    chardev_destroy(pc->console);
+    uart16550_destroy(pc->com1);
+    mc146818_destroy(pc->rtc);
+    i8254_destroy(pc->pit);
+    ioapic_destroy(pc->ioapic);
+    i8259_destroy(pc->pic);
+    lapic_bus_destroy(pc->lapics);
+    free(pc);
+}
+
+void pc_reset(struct pc *pc)
+{
+    i8259_reset(pc->pic);
+    ioapic_reset(pc->ioapic);
+    i8254_reset(pc->pit);
+    mc146818_reset(pc->rtc);
+    uart16550_reset(pc->com1);
+    i8042_reset(pc->i8042);
+    reset_ports_reset(pc->reset_ports);
+    pci_reset(pc->pci);
+    acpi_pm_reset(pc->acpi_pm);
+    fw_cfg_reset(pc->fw_cfg);
+    pc->opt.power.ops->set_a20(pc->opt.power.ctx, true);
+}
+
+int pc_start(struct pc *pc, struct error *err)
+{
+    return chardev_start(pc->console, err);
+}

@@ -1,0 +1,34 @@
+/*
+ * The PC around the processors: which chips there are and how they are wired. The only place that
+ * creates devices.
+ */
+#ifndef RINGER_VM_PC_H
+#define RINGER_VM_PC_H
+
+#include "base/error.h"
+#include "cpu/state.h"
+#include "dev/power.h"
+#include "host/clock.h"
+
+struct pc;
+
+struct pc_options {
+    struct machine *machine; /* mem, ports, time and the vCPUs are there */
+    struct clock *clock;
+    struct power power;
+    const char *serial; /* "stdio", "none" or "file:PATH" */
+    bool debug_exit;
+    void (*quit)(void *ctx); /* the console's Ctrl-A X */
+    void *quit_ctx;
+};
+
+int pc_create(const struct pc_options *opt, struct pc **out, struct error *err);
+void pc_destroy(struct pc *pc);
+
+/* All chips to their state after power-on. vCPUs are parked. */
+void pc_reset(struct pc *pc);
+
+/* Console input begins to flow. */
+int pc_start(struct pc *pc, struct error *err);
+
+#endif

@@ -1,0 +1,230 @@
+/*
+ * Life of a virtual machine: what is made in which order, and undone in reverse. The work is in
+ * pc.c (devices), control.c and vcpu_thread.c (running).
+ */
+#include "vm/machine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cpu/irq.h"
+#include "engine/engine.h"
+#include "mem/guestmem.h"
+#include "mem/portbus.h"
+#include "mem/tlb.h"
+
+static void power_off(void *ctx)
+{
+    vm_post(ctx, REQUEST_POWER_OFF);
+}
+
+static void request_reset(void *ctx)
+{
+    vm_post(ctx, REQUEST_RESET);
+}
+
+static void debug_exit(void *ctx, u32 value)
+{
+    struct vm *vm = ctx;
+    pthread_mutex_lock(&vm->lock);
+    if (!(vm->requests & REQUEST_DEBUG_EXIT))
+        vm->debug_value = value;
+    pthread_mutex_unlock(&vm->lock);
+    vm_post(vm, REQUEST_DEBUG_EXIT);
+}
+
+static void set_a20(void *ctx, bool open)
+{
+    struct vm *vm = ctx;
+    if (!guestmem_set_a20(vm->machine.mem, open))
+        return;
+    for (unsigned i = 0; i < vm->machine.ncpus; i++)
+        vcpu_raise(vm->machine.vcpu[i], EVENT_TLB_FLUSH);
+}
+
+static bool get_a20(void *ctx)
+{
+    struct vm *vm = ctx;
+    return guestmem_a20(vm->machine.mem);
+}
+
+static const struct power_ops power_ops = {
+    .power_off = power_off,
+    .reset = request_reset,
+    .debug_exit = debug_exit,
+    .set_a20 = set_a20,
+    .get_a20 = get_a20,
+};
+
+static void quit(void *ctx)
+{
+    vm_post(ctx, REQUEST_QUIT);
+}
+
+void vm_quit(struct vm *vm)
+{
+    quit(vm);
+}
+
+static int create_vcpu(struct vm *vm, unsigned id, struct error *err)
+{
+    struct vcpu *v = aligned_alloc(64, align_up(sizeof(*v), 64));
+    if (!v)
+        return error_set(err, ENOMEM, "no memory for processor %u", id);
+    memset(v, 0, sizeof(*v));
+    v->id = id;
+    v->bsp = id == 0;
+    v->machine = &vm->machine;
+    vm->machine.vcpu[id] = v;
+    vm->threads[id].vm = vm;
+    vm->threads[id].cpu = v;
+    v->wake = vcpu_wake;
+    v->wake_ctx = &vm->threads[id];
+    if (tlb_create(v) < 0)
+        return error_set(err, ENOMEM, "no memory for the TLB of processor %u", id);
+    return 0;
+}
+
+static void destroy_vcpu(struct vcpu *v)
+{
+    if (!v)
+        return;
+    tlb_destroy(v);
+    free(v);
+}
+
+static void init_lock(struct vm *vm)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&vm->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&vm->lock, NULL);
+}
+
+static int create_processors(struct vm *vm, struct error *err)
+{
+    const struct settings *s = vm->settings;
+    struct cpu_model_options opt = {
+        .kvmclock = s->kvmclock, .ncpus = s->cpus, .tsc_hz = vm->time.tsc_hz};
+    cpu_model_init(&vm->model, &opt);
+    vm->machine.model = &vm->model;
+    for (unsigned i = 0; i < s->cpus; i++) {
+        int rc = create_vcpu(vm, i, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int create_pc(struct vm *vm, struct error *err)
+{
+    int rc = clock_create(&vm->time, &vm->clock, err);
+    if (rc < 0)
+        return rc;
+    struct pc_options opt = {
+        .machine = &vm->machine,
+        .clock = vm->clock,
+        .power = {&power_ops, vm},
+        .serial = vm->settings->serial,
+        .debug_exit = vm->settings->debug_exit,
+        .quit = quit,
+        .quit_ctx = vm,
+    };
+    return pc_create(&opt, &vm->pc, err);
+}
+
+static int build(struct vm *vm, struct error *err)
+{
+    const struct settings *s = vm->settings;
+    vm->ops = vm_choose_engine(s->engine, err);
+    if (!vm->ops)
+        return -ENODEV;
+    timebase_init(&vm->time);
+    vm->machine.time = &vm->time;
+    vm->machine.ncpus = s->cpus;
+    int rc = guestmem_create(s->mem_size, &vm->machine.mem, err);
+    if (rc == 0)
+        rc = guestmem_set_threads(vm->machine.mem, s->cpus, err);
+    if (rc == 0)
+        rc = portbus_create(&vm->machine.ports, err);
+    if (rc == 0)
+        rc = create_processors(vm, err);
+    if (rc == 0)
+        rc = create_pc(vm, err);
+    for (unsigned i = 0; rc == 0 && i < s->cpus; i++)
+        cpu_reset(vm->machine.vcpu[i]);
+    if (rc == 0)
+        rc = vm_load_guest(vm, err);
+    if (rc == 0)
+        rc = vm->ops->create(&vm->machine, &vm->engine, err);
+    return rc;
+}
+
+int vm_create(const struct settings *settings, struct vm **out, struct error *err)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return error_set(err, ENOMEM, "no memory for the machine");
+    vm->settings = settings;
+    init_lock(vm);
+    int rc = build(vm, err);
+    if (rc < 0) {
+        vm_destroy(vm);
+        return rc;
+    }
+    *out = vm;
+    return 0;
+}
+
+int vm_load_guest(struct vm *vm, struct error *err)
+{
+    struct acpi_options acpi = {.ncpus = vm->machine.ncpus};
+    struct guest_mem *gm = vm->machine.mem;
+    int rc = acpi_build(gm, &acpi, &vm->acpi_addr, &vm->acpi_size, &vm->rsdp, err);
+    if (rc < 0)
+        return rc;
+    struct e820_map map;
+    e820_build(&map, guestmem_ram_size(gm), vm->acpi_addr, vm->acpi_size);
+    struct boot_options boot = vm->settings->boot;
+    boot.e820 = &map;
+    boot.rsdp = vm->rsdp;
+    return boot_load(gm, vm->machine.vcpu[0], &boot, err);
+}
+
+int vm_run(struct vm *vm, struct vm_outcome *outcome, struct error *err)
+{
+    int rc = pc_start(vm->pc, err);
+    for (unsigned i = 0; rc == 0 && i < vm->machine.ncpus; i++) {
+        rc = vcpu_thread_start(&vm->threads[i], err);
+        if (rc == 0)
+            vm->running++;
+    }
+    if (rc < 0)
+        vm_fail(vm, vm->machine.vcpu[0], OUTCOME_HOST_ERROR, err->text);
+    rc = vm_control(vm, err);
+    *outcome = vm->outcome;
+    return rc;
+}
+
+void vm_destroy(struct vm *vm)
+{
+    if (!vm)
+        return;
+    if (vm->pc)
+        pc_destroy(vm->pc);
+    if (vm->engine)
+        vm->ops->destroy(vm->engine);
+    for (unsigned i = 0; i < MAX_CPUS; i++)
+        destroy_vcpu(vm->machine.vcpu[i]);
+    if (vm->clock)
+        clock_destroy(vm->clock);
+    if (vm->machine.ports)
+        portbus_destroy(vm->machine.ports);
+    if (vm->machine.mem)
+        guestmem_destroy(vm->machine.mem);
+    pthread_cond_destroy(&vm->changed);
+    pthread_mutex_destroy(&vm->lock);
+    free(vm);
+}
