@@ -12,9 +12,9 @@
  * prefix, and names the operation (OP_<mnemonic>); `sem` names the table sem_<sem> in engine/sem/;
  * class is an enum insn_class without its prefix; flags are INSN_* bits.
  * Where one mnemonic covers different operations, or several mnemonics one, decode.c gives rows of
- * our own: MOV_SEG, MOV_CR, MOV_DR, PUSH_SEG, POP_SEG (by operand kind), JMP_FAR, CALL_FAR, RET_FAR,
- * JMP_IND, CALL_IND (near indirect), and MOVS CMPS STOS LODS SCAS (any element size = opsize; MOVSD and
- * CMPSD are the SSE2 ones). */
+ * our own: MOV_SEG, MOV_CR, MOV_DR, PUSH_SEG, POP_SEG (by operand kind), JMP_FAR, CALL_FAR,
+ * RET_FAR, JMP_IND, CALL_IND (near indirect), and MOVS CMPS STOS LODS SCAS (any element size =
+ * opsize; MOVSD and CMPSD are the SSE2 ones). */
 enum op {
     OP_INVALID,
 #define INSN(mnemonic, sem, class, flags) OP_##mnemonic,
@@ -86,7 +86,7 @@ struct insn {
     u16 imm2;
     u16 op;        /* enum op */
     u8 len;        /* bytes, 1..15 */
-    u8 opsize;     /* effective operand size: 1, 2, 4 or 8 bytes; near branches: what truncates RIP */
+    u8 opsize;     /* effective operand size: 1, 2, 4 or 8 bytes; truncates near branches' RIP */
     u8 addrsize;   /* effective address size: 2, 4 or 8 bytes */
     u8 seg;        /* segment of the memory operand (strings: of [rSI]), overrides applied */
     u8 base;       /* enum gpr, REG_RIP or REG_NONE */

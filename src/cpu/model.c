@@ -117,10 +117,14 @@ static bool offered(const struct feature_info *f, const struct host_cpu *h, unsi
     return false;
 }
 
-static void choose_features(struct cpu_model *m, const struct host_cpu *h, unsigned ncpus)
+static void choose_features(struct cpu_model *m, const struct host_cpu *h, unsigned ncpus,
+                            const bool *without)
 {
-    for (unsigned i = 0; i < FEAT_COUNT; i++)
-        m->feature[i] = offered(&feature_info[i], h, ncpus);
+    for (unsigned i = 0; i < FEAT_COUNT; i++) {
+        bool offer = offered(&feature_info[i], h, ncpus);
+        m->withheld[i] = offer && without && without[i];
+        m->feature[i] = offer && !m->withheld[i];
+    }
     if (!m->feature[FEAT_XSAVE]) {
         static const u8 need_xsave[] = {FEAT_XSAVEOPT, FEAT_XSAVEC, FEAT_XGETBV1,
                                         FEAT_AVX,      FEAT_FMA,    FEAT_F16C,
@@ -328,7 +332,7 @@ void cpu_model_init(struct cpu_model *m, const struct cpu_model_options *opt)
     m->phys_bits = MIN(PHYS_BITS_MAX, host.phys_bits);
     m->mxcsr_mask = host_mxcsr_mask() & ~(1U << 17); /* not AMD's misaligned mode */
     unsigned ncpus = MAX(opt->ncpus, 1U);
-    choose_features(m, &host, ncpus);
+    choose_features(m, &host, ncpus, opt->without);
     m->xcr0_mask = XCR0_X87 | XCR0_SSE | (m->feature[FEAT_AVX] ? XCR0_AVX : 0);
     add_basic(m, ncpus);
     add_hypervisor(m);
@@ -398,6 +402,16 @@ void cpu_cpuid(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4])
         out[CPUID_EDX] = l->edx;
     }
     adjust(v, leaf, subleaf, out);
+}
+
+const char *cpu_feature_name(enum cpu_feature f)
+{
+    static const char *const name[FEAT_COUNT] = {
+#define FEATURE(name, leaf, reg, bit, cond) [FEAT_##name] = #name,
+#include "cpu/features.def"
+#undef FEATURE
+    };
+    return name[f];
 }
 
 bool cpu_has(const struct cpu_model *m, enum cpu_feature f)

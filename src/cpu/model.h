@@ -29,6 +29,7 @@ struct cpu_model {
     struct cpuid_leaf leaf[CPUID_MAX_LEAVES]; /* as vCPU 0 sees them, before dynamic bits */
     unsigned nleaves;
     bool feature[FEAT_COUNT];
+    bool withheld[FEAT_COUNT]; /* would be offered but for cpu_model_options.without */
     bool intel; /* vendor is Intel (else AMD): decides SYSCALL/SYSENTER corner cases */
     bool kvmclock;
     u64 xcr0_mask; /* XCR0 bits that may be set */
@@ -38,6 +39,7 @@ struct cpu_model {
 };
 
 struct cpu_model_options {
+    const bool *without; /* FEAT_COUNT of them: features that must not be offered; may be NULL */
     bool kvmclock; /* offer the paravirtual clock */
     unsigned ncpus;
     u64 tsc_hz;
@@ -51,6 +53,9 @@ void cpu_model_init(struct cpu_model *m, const struct cpu_model_options *opt);
 void cpu_cpuid(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]);
 
 bool cpu_has(const struct cpu_model *m, enum cpu_feature f);
+
+/* As in features.def. */
+const char *cpu_feature_name(enum cpu_feature f);
 
 /* Reserved-bit masks that follow from the model. */
 u64 cpu_cr4_allowed(const struct cpu_model *m);

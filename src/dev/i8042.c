@@ -411,6 +411,9 @@ static u8 read_data(struct i8042 *k)
     if (k->out_full && k->out_source == FROM_AUX)
         k->status &= ~STATUS_TIMEOUT;
     k->out_full = false;
+    /* The next byte, which may follow at once, is another edge. */
+    wire_level(&k->irq_keyboard, false);
+    wire_level(&k->irq_aux, false);
     return k->out;
 }
 

@@ -25,6 +25,9 @@ struct engine_ops {
     const char *summary; /* one phrase for `ringer engines` */
     /* Does it work on this host? 0, or a negative errno with the reason in err. */
     int (*probe)(struct error *err);
+    /* Marks the CPU features (enum cpu_feature) that it cannot run on this host. Whoever makes the
+     * machine passes them to cpu_model_init(). NULL: it runs all. */
+    void (*missing_features)(bool *missing);
     /* Per machine. *engine is passed to the others. Guest memory is complete by then. */
     int (*create)(struct machine *m, void **engine, struct error *err);
     void (*destroy)(void *engine);

@@ -16,6 +16,7 @@
 #include "cpu/model.h"
 #include "mem/guestmem.h"
 #include "mem/portbus.h"
+#include "engine/sem/native.h"
 #include "mem/tlb.h"
 
 /* An engine slower than this is taken by "auto" only if nothing faster works. */
@@ -123,7 +124,11 @@ static void kick_tiny(struct vcpu *v)
 static int make_tiny(struct tiny_guest *g, struct error *err)
 {
     timebase_init(&g->time);
-    struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = g->time.tsc_hz};
+    bool missing[FEAT_COUNT] = {false};
+    struct cpu_model_options opt = {
+        .ncpus = 1, .tsc_hz = g->time.tsc_hz, .without = missing};
+    if (g->ops->missing_features)
+        g->ops->missing_features(missing);
     cpu_model_init(&g->model, &opt);
     g->machine = (struct machine){.time = &g->time, .model = &g->model, .ncpus = 1};
     int rc = guestmem_create(RAM_MIN, &g->machine.mem, err);
@@ -154,6 +159,7 @@ static int make_tiny(struct tiny_guest *g, struct error *err)
 static void free_tiny(struct tiny_guest *g)
 {
     if (g->v) {
+        native_destroy(g->v);
         tlb_destroy(g->v);
         free(g->v);
     }

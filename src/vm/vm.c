@@ -5,12 +5,15 @@
 #include "vm/machine.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "cpu/irq.h"
 #include "engine/engine.h"
 #include "mem/guestmem.h"
 #include "mem/portbus.h"
+#include "engine/sem/native.h"
 #include "mem/tlb.h"
 
 static void power_off(void *ctx)
@@ -89,6 +92,7 @@ static void destroy_vcpu(struct vcpu *v)
 {
     if (!v)
         return;
+    native_destroy(v);
     tlb_destroy(v);
     free(v);
 }
@@ -103,12 +107,43 @@ static void init_lock(struct vm *vm)
     pthread_mutex_init(&vm->lock, NULL);
 }
 
+/* The guest keeps its CPU over changes of engine: it is what all that may run it can do. */
+static void find_missing_features(struct vm *vm, bool missing[FEAT_COUNT])
+{
+    const struct settings *s = vm->settings;
+    if (vm->ops->missing_features)
+        vm->ops->missing_features(missing);
+    for (unsigned i = 0; i < s->nswitches; i++) {
+        const struct engine_ops *ops = engine_find(s->switches[i].engine);
+        if (ops && ops != vm->ops && ops->missing_features)
+            ops->missing_features(missing);
+    }
+}
+
+static void say_withheld(const struct cpu_model *m)
+{
+    char names[512] = "";
+    size_t n = 0;
+    for (unsigned f = 0; f < FEAT_COUNT; f++)
+        if (m->withheld[f] && n < sizeof(names))
+            n += (size_t)snprintf(names + n, sizeof(names) - n, " %s",
+                                  cpu_feature_name((enum cpu_feature)f));
+    if (n)
+        log_warn("the guest's CPU lacks features that the engine cannot run on this host:%s",
+                 names);
+}
+
 static int create_processors(struct vm *vm, struct error *err)
 {
     const struct settings *s = vm->settings;
-    struct cpu_model_options opt = {
-        .kvmclock = s->kvmclock, .ncpus = s->cpus, .tsc_hz = vm->time.tsc_hz};
+    bool missing[FEAT_COUNT] = {false};
+    find_missing_features(vm, missing);
+    struct cpu_model_options opt = {.kvmclock = s->kvmclock,
+                                    .ncpus = s->cpus,
+                                    .tsc_hz = vm->time.tsc_hz,
+                                    .without = missing};
     cpu_model_init(&vm->model, &opt);
+    say_withheld(&vm->model);
     vm->machine.model = &vm->model;
     for (unsigned i = 0; i < s->cpus; i++) {
         int rc = create_vcpu(vm, i, err);

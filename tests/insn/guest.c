@@ -10,6 +10,7 @@
 #include "base/timebase.h"
 #include "cpu/irq.h"
 #include "cpu/model.h"
+#include "engine/sem/native.h"
 #include "insn_test.h"
 #include "mem/guestmem.h"
 #include "mem/portbus.h"
@@ -188,6 +189,7 @@ void guest_destroy(struct test_guest *g)
 {
     g->ops->detach(g->engine, g->v);
     g->ops->destroy(g->engine);
+    native_destroy(g->v);
     tlb_destroy(g->v);
     free(g->v);
     portbus_destroy(g->machine.ports);

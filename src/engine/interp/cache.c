@@ -79,6 +79,14 @@ static void track(struct guest_mem *gm, u64 gpa, unsigned len, struct block_page
     page->now = code_version_of(gm, gpa);
 }
 
+static unsigned run_bytes(const struct insn *insn, unsigned n)
+{
+    unsigned bytes = 0;
+    for (unsigned k = 0; k < n; k++)
+        bytes += insn[k].len;
+    return bytes;
+}
+
 /* Enters the block made of the n instructions at the end of the pool. */
 static struct block *add_block(struct code_cache *c, struct vcpu *v, u64 gpa, unsigned n)
 {
@@ -94,8 +102,7 @@ static struct block *add_block(struct code_cache *c, struct vcpu *v, u64 gpa, un
     *bucket = b;
     c->insns += n;
     b->end_class = b->insn[n - 1].cls;
-    for (unsigned k = 0; k < n; k++)
-        b->bytes += b->insn[k].len;
+    b->bytes = (u16)run_bytes(b->insn, n);
     stat_inc(&v->stats, STAT_INTERP_BLOCKS_DECODED);
     return b;
 }
@@ -116,14 +123,6 @@ static unsigned decode_run(struct vcpu *v, const u8 *buf, unsigned room, struct 
             break;
     }
     return n;
-}
-
-static unsigned run_bytes(const struct insn *insn, unsigned n)
-{
-    unsigned bytes = 0;
-    for (unsigned k = 0; k < n; k++)
-        bytes += insn[k].len;
-    return bytes;
 }
 
 /* The instructions at gpa that lie wholly in its page. NULL: not even one does, or it isn't

@@ -27,8 +27,8 @@ struct block {
     u8 mode;      /* enum cpu_mode that it was decoded for */
     u8 count;     /* instructions, at least 1 */
     u8 end_class; /* enum insn_class of the last one */
-    u16 bytes;    /* length of all instructions */
     u8 next_link; /* which of link[] is replaced next */
+    u16 bytes;    /* length of all instructions */
     const struct insn *insn;
     struct block *link[2]; /* blocks that followed lately; never NULL */
     struct block *chain;   /* in its hash bucket */
@@ -48,8 +48,8 @@ struct block *cache_none(struct code_cache *c);
  * block that the caller holds, becomes cache_none(). The result is valid until the next call. */
 struct block *cache_get(struct code_cache *c, struct vcpu *v, u64 gpa, struct block **last);
 
-/* Are the bytes still those that were decoded, and is the second page still there? May raise the
- * second page's fetch fault. */
+/* Is the second page of b still the one that was decoded, and unchanged? May raise its fetch fault.
+ */
 bool block_check_second(struct vcpu *v, const struct block *b);
 
 static inline bool page_unchanged(const struct block_page *p)

@@ -24,9 +24,8 @@ struct descriptor {
 void desc_read_or(struct vcpu *v, u16 sel, struct descriptor *d, enum vector vector);
 /* The same with #GP. */
 void desc_read(struct vcpu *v, u16 sel, struct descriptor *d);
-/* A system descriptor (TSS, LDT, call gate): 16 bytes in long mode; checks that the second half's
- * type bits are 0 (#GP(sel), whatever the vector). Use it for code and data descriptors too when
- * the type isn't known yet only after desc_read_or. */
+/* The same for a system descriptor (TSS, LDT, call gate): 16 bytes in long mode, where the type
+ * bits of the second half must be 0 (#GP(sel), whatever the vector). */
 void desc_read_system(struct vcpu *v, u16 sel, struct descriptor *d, enum vector vector);
 /* Without a fault for a selector outside the table (LAR, LSL, VERR, VERW): false then. Page faults
  * are raised. */

@@ -138,8 +138,8 @@ static inline void out32(struct rig *r, unsigned port, u32 value)
     port_out(r->bus, (u16)port, value, 4);
 }
 
-/* Random accesses of all sizes to [first, first + count), with time passing now and then. What must not
- * happen is a crash, a hang or a sanitizer's report. */
+/* Random accesses of all sizes to [first, first + count), with time passing now and then. What must
+ * not happen is a crash, a hang or a sanitizer's report. */
 static inline void rig_fuzz(struct rig *r, unsigned first, unsigned count)
 {
     for (unsigned i = 0; i < FUZZ_STEPS; i++) {

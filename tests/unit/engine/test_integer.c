@@ -290,13 +290,92 @@ static void test_against_host(void **state)
     assert_int_equal(differences, 0);
 }
 
+/* --- instructions that 64-bit mode does not have, in a 32-bit code segment of the host --- */
+
+#define LINUX_CODE32 0x23
+#define LINUX_CODE64 0x33
+#define LINUX_DATA   0x2b
+#define STACK_AT     (LOW_AT + 0xf00)
+
+static void emit32(u8 **p, u64 value)
+{
+    store_le(*p, value, 4);
+    *p += 4;
+}
+
+static void build_stub32(const u8 *insn, unsigned len)
+{
+    const u64 eax = HOST_AT, flags = HOST_AT + 8, saved_rsp = HOST_AT + 16;
+    u8 *p = (u8 *)STUB_AT;
+    EMIT(p, 0x53, 0x55);
+    emit_absolute(&p, 1, 0x89, RSP, saved_rsp);
+    EMIT(p, 0xbc);
+    emit32(&p, STACK_AT);
+    EMIT(p, 0x6a, LINUX_CODE32, 0x68);
+    emit32(&p, (u64)(uintptr_t)p + 6);
+    EMIT(p, 0x48, 0xcb);                         /* retfq: to 32-bit code */
+    EMIT(p, 0x6a, LINUX_DATA, 0x1f, 0xff, 0x35); /* push data; pop ds; push [flags] */
+    emit32(&p, flags);
+    EMIT(p, 0x9d, 0xa1); /* popfd; mov eax, [eax] */
+    emit32(&p, eax);
+    emit(&p, insn, len);
+    EMIT(p, 0xa3);
+    emit32(&p, eax);
+    EMIT(p, 0x9c, 0x8f, 0x05); /* pushfd; pop [flags] */
+    emit32(&p, flags);
+    EMIT(p, 0xea); /* back to 64-bit code */
+    emit32(&p, (u64)(uintptr_t)p + 6);
+    EMIT(p, LINUX_CODE64, 0);
+    emit_absolute(&p, 1, 0x8b, RSP, saved_rsp);
+    EMIT(p, 0x5d, 0x5b, 0xc3);
+}
+
+/* Many values of AX, and the flags that matter. Undefined flags are modelled after AMD's CPUs. */
+static void compare_decimal(struct vcpu *v, const u8 *bytes, unsigned len)
+{
+    const u64 flags_known = __builtin_cpu_is("amd") ? FLAGS_ARITH : 0;
+    struct insn i;
+    assert_int_equal(insn_decode(bytes, len, MODE_PROT32, &i), DECODE_OK);
+    sem_bind(v, &i);
+    build_stub32(bytes, len);
+    for (u64 ax = 0; ax < 0x10000; ax += 1 + ax % 61) {
+        for (unsigned bits = 0; bits < 8; bits++) {
+            u64 flags = FLAG_ONE | (bits & 1 ? FLAG_CF : 0) | (bits & 2 ? FLAG_AF : 0) |
+                        (bits & 4 ? FLAG_OF : 0);
+            v->gpr[RAX] = ax;
+            v->rflags = flags;
+            store_le((void *)HOST_AT, ax, 8);
+            store_le((void *)(HOST_AT + 8), flags, 8);
+            assert_int_equal(run_guest(v, &i), -1);
+            ((void (*)(void))STUB_AT)();
+            if (v->gpr[RAX] != load_le((void *)HOST_AT, 4))
+                differs(&i, "ax", v->gpr[RAX], load_le((void *)HOST_AT, 4));
+            if ((v->rflags ^ load_le((void *)(HOST_AT + 8), 4)) & flags_known)
+                differs(&i, "flags", v->rflags, load_le((void *)(HOST_AT + 8), 4));
+        }
+    }
+}
+
+static void test_decimal_against_host(void **state)
+{
+    static const u8 one[] = {0x27, 0x2f, 0x37, 0x3f, 0xd6};
+    static const u8 two[][2] = {{0xd4, 10}, {0xd4, 7}, {0xd5, 10}, {0xd5, 0xf3}};
+    struct test_machine *tm = *state;
+    differences = 0;
+    for (unsigned n = 0; n < ARRAY_SIZE(one); n++)
+        compare_decimal(tm->v, &one[n], 1);
+    for (unsigned n = 0; n < ARRAY_SIZE(two); n++)
+        compare_decimal(tm->v, two[n], 2);
+    assert_int_equal(differences, 0);
+}
+
 /* Each row with work for the host above was really executed. */
 static void test_all_executed(void **state)
 {
     static const u16 elsewhere[] = {
         OP_DAA,   OP_DAS,   OP_AAA,    OP_AAS,    OP_AAM,         OP_AAD,  OP_SALC,
         OP_BOUND, OP_PUSH,  OP_POP,    OP_PUSHA,  OP_PUSHAD,      OP_POPA, OP_POPAD,
-        OP_ENTER, OP_LEAVE, OP_RDRAND, OP_RDSEED, OP_PREFETCHWT1,
+        OP_ENTER, OP_LEAVE, OP_RDRAND, OP_RDSEED,
     };
     static const u16 rows[] = {
 #define INSN(mnemonic, sem, class, flags) OP_##mnemonic,
@@ -337,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_against_host, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_decimal_against_host, setup, teardown),
         cmocka_unit_test(test_all_executed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
