@@ -196,6 +196,16 @@ static void convert_immediate(const ZydisDecodedOperand *z, struct operand *o, s
         out->imm2 = (u16)value;
 }
 
+/* Mod 0 with SIB base 5 means a displacement and no base, whatever REX.B says (SDM vol. 2, table
+ * 2-5); Zydis 4.0 takes R13 for the base. */
+static void correct_sib_base(const ZydisDecodedInstruction *zi, struct insn *out)
+{
+    if (!(zi->attributes & ZYDIS_ATTRIB_HAS_SIB) || zi->raw.modrm.mod != 0 || zi->raw.sib.base != 5)
+        return;
+    out->base = REG_NONE;
+    out->disp = zi->raw.disp.value;
+}
+
 static bool convert_operand(const ZydisDecodedOperand *z, struct insn *out, bool *have_imm)
 {
     struct operand *o = &out->opd[out->nopd++];
@@ -235,6 +245,7 @@ static bool convert_operands(const ZydisDecodedInstruction *zi, const ZydisDecod
     for (unsigned n = 0; n < zi->operand_count_visible; n++)
         if (!convert_operand(&zo[n], out, &have_imm))
             return false;
+    correct_sib_base(zi, out);
     return true;
 }
 
@@ -314,6 +325,16 @@ static enum decode_status failure(ZyanStatus status)
     return status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? DECODE_TOO_LONG : DECODE_INVALID;
 }
 
+/* What Zydis takes for valid and the CPU does not. */
+static bool host_rejects(const ZydisDecodedInstruction *zi, unsigned op, enum cpu_mode mode)
+{
+    /* PREFETCH of a register: a NOP on Intel CPUs only. */
+    if (zi->meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && op == OP_NOP && host_is_amd())
+        return true;
+    /* VPINSRQ and VPEXTRQ do not turn into their 32-bit forms outside 64-bit mode, unlike VMOVQ. */
+    return (op == OP_VPINSRD || op == OP_VPEXTRD) && mode != MODE_LONG64 && zi->raw.vex.W;
+}
+
 static enum decode_status convert(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *zo,
                                   const u8 *bytes, enum cpu_mode mode, struct insn *out)
 {
@@ -321,8 +342,8 @@ static enum decode_status convert(const ZydisDecodedInstruction *zi, const Zydis
     unsigned op = op_of_mnemonic[resolve_mnemonic(zi, zo)];
     if (op == OP_INVALID || !isa_feature(zi->meta.isa_set, mode, &feature))
         return DECODE_INVALID;
-    if (zi->meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && op == OP_NOP && host_is_amd())
-        return DECODE_INVALID; /* PREFETCH of a register: a NOP on Intel CPUs only */
+    if (host_rejects(zi, op, mode))
+        return DECODE_INVALID;
     *out = (struct insn){
         .op = (u16)op,
         .len = zi->length,

@@ -31,6 +31,8 @@ struct vcpu_thread {
     pthread_t thread;
     bool started;
     _Atomic bool sleeping; /* waits for events on a futex */
+    pthread_mutex_t kick_lock; /* for attached: an engine goes away only when nobody kicks it */
+    bool attached;
     u64 engine_ns, idle_ns;
 };
 

@@ -26,10 +26,22 @@ static long futex(void *word, int op, u32 value)
 void vcpu_wake(struct vcpu *v)
 {
     struct vcpu_thread *t = v->wake_ctx;
-    if (atomic_load(&t->sleeping))
+    if (atomic_load(&t->sleeping)) {
         futex(&v->events, FUTEX_WAKE_PRIVATE, 1);
-    else if (t->vm->ops->kick)
+        return;
+    }
+    pthread_mutex_lock(&t->kick_lock);
+    if (t->attached && t->vm->ops->kick)
         t->vm->ops->kick(t->vm->engine, v);
+    pthread_mutex_unlock(&t->kick_lock);
+}
+
+/* Whether others may kick the engine about this vCPU. */
+static void set_attached(struct vcpu_thread *t, bool attached)
+{
+    pthread_mutex_lock(&t->kick_lock);
+    t->attached = attached;
+    pthread_mutex_unlock(&t->kick_lock);
 }
 
 /* Sleeps until some event is raised. */
@@ -91,6 +103,8 @@ static bool attach(struct vcpu_thread *t)
     int rc = vm->ops->attach(vm->engine, t->cpu, &err);
     if (rc < 0)
         vm_fail(vm, t->cpu, OUTCOME_HOST_ERROR, err.text);
+    else
+        set_attached(t, true);
     return rc == 0;
 }
 
@@ -100,8 +114,10 @@ static bool attach(struct vcpu_thread *t)
 static bool park(struct vcpu_thread *t, bool attached, bool able)
 {
     struct vm *vm = t->vm;
-    if (attached)
+    if (attached) {
+        set_attached(t, false);
         vm->ops->detach(vm->engine, t->cpu);
+    }
     pthread_mutex_lock(&vm->lock);
     vcpu_clear(t->cpu, EVENT_STOP);
     while (!able && !vm->park)

@@ -81,6 +81,7 @@ static int create_vcpu(struct vm *vm, unsigned id, struct error *err)
     vm->machine.vcpu[id] = v;
     vm->threads[id].vm = vm;
     vm->threads[id].cpu = v;
+    pthread_mutex_init(&vm->threads[id].kick_lock, NULL);
     v->wake = vcpu_wake;
     v->wake_ctx = &vm->threads[id];
     if (tlb_create(v) < 0)

@@ -16,7 +16,8 @@
 #include "mem/portbus.h"
 #include "mem/tlb.h"
 
-/* Guest-physical layout of the system part, all below 1 MiB, identity-mapped at SYSTEM_ADDR... */
+/* Guest-physical layout. The system part is seen at SYSTEM_ADDR, far from any address that a case makes. */
+#define SYSTEM_ADDR 0xffffa12345600000ULL
 #define GPA_GDT   0x1000
 #define GPA_IDT   0x2000
 #define GPA_TSS   0x3000
@@ -25,8 +26,10 @@
 #define GPA_PML4  0x8000
 #define GPA_PDPT  0x9000
 #define GPA_PD    0xa000 /* 0 to 1 GiB */
-#define GPA_PT0   0xb000 /* 0 to 2 MiB: the system part */
+#define GPA_PT0   0xb000 /* the system part */
 #define GPA_PT    0xc000 /* the 2 MiB with the test's pages */
+#define GPA_SYSTEM_PDPT 0xd000
+#define GPA_SYSTEM_PD   0xe000
 #define GPA_CODE  0x10000
 #define GPA_DATA  0x20000
 #define GPA_RO    0x30000
@@ -103,7 +106,9 @@ static void make_page_tables(struct test_guest *g)
     const u64 table = 0x07, user = 0x67, user_ro = 0x65, system = 0x63; /* A and D set: nothing to write back */
     put64(g, GPA_PML4, GPA_PDPT | table);
     put64(g, GPA_PDPT, GPA_PD | table);
-    put64(g, GPA_PD, GPA_PT0 | table);
+    put64(g, GPA_PML4 + bits(SYSTEM_ADDR, 47, 39) * 8, GPA_SYSTEM_PDPT | table);
+    put64(g, GPA_SYSTEM_PDPT + bits(SYSTEM_ADDR, 38, 30) * 8, GPA_SYSTEM_PD | table);
+    put64(g, GPA_SYSTEM_PD + bits(SYSTEM_ADDR, 29, 21) * 8, GPA_PT0 | table);
     put64(g, GPA_PD + bits(CODE_ADDR, 29, 21) * 8, GPA_PT | table);
     for (u64 page = 0; page < RAM_SIZE; page += PAGE_SIZE)
         put64(g, GPA_PT0 + page / PAGE_SIZE * 8, page | system);
@@ -117,17 +122,17 @@ static void make_tables(struct test_guest *g)
     static const u64 gdt[] = {
         [SEL_KERNEL_CODE / 8] = 0x00af9b000000ffff, [0x18 / 8] = 0x00cf93000000ffff,
         [SEL_CODE32 / 8] = 0x00cffb000000ffff,      [SEL_DATA / 8] = 0x00cff3000000ffff,
-        [SEL_CODE64 / 8] = 0x00affb000000ffff,      [SEL_TSS / 8] = 0x00008b0000000067 | GPA_TSS << 16,
-        [SEL_TSS / 8 + 1] = 0,
+        [SEL_CODE64 / 8] = 0x00affb000000ffff,      [SEL_TSS / 8] = 0,
     };
     memcpy(g->ram + GPA_GDT, gdt, sizeof(gdt));
-    put64(g, GPA_TSS + 4, GPA_STACK);
+    put64(g, GPA_TSS + 4, SYSTEM_ADDR + GPA_STACK);
     for (unsigned vector = 0; vector < 256; vector++) {
-        u64 stub = GPA_STUBS + 16 * vector;
-        g->ram[stub] = 0xf4; /* HLT */
+        u64 stub = SYSTEM_ADDR + GPA_STUBS + 16 * vector;
+        g->ram[stub - SYSTEM_ADDR] = 0xf4; /* HLT */
         /* Interrupt gate, DPL 3. */
-        put64(g, GPA_IDT + 16 * vector, (stub & 0xffff) | SEL_KERNEL_CODE << 16 | 0xeeULL << 40);
-        put64(g, GPA_IDT + 16 * vector + 8, 0);
+        put64(g, GPA_IDT + 16 * vector,
+              (stub & 0xffff) | SEL_KERNEL_CODE << 16 | 0xeeULL << 40 | bits(stub, 31, 16) << 48);
+        put64(g, GPA_IDT + 16 * vector + 8, stub >> 32);
     }
 }
 
@@ -143,9 +148,9 @@ static void make_system_state(struct test_guest *g)
         v->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     }
     v->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
-    v->gdtr = (struct dtable){GPA_GDT, 0x4f};
-    v->idtr = (struct dtable){GPA_IDT, 0xfff};
-    v->tr = (struct segment){.sel = SEL_TSS, .attr = SEG_P | SYS_TSS32_BUSY, .limit = 0x67, .base = GPA_TSS};
+    v->gdtr = (struct dtable){SYSTEM_ADDR + GPA_GDT, 0x4f};
+    v->idtr = (struct dtable){SYSTEM_ADDR + GPA_IDT, 0xfff};
+    v->tr = (struct segment){.sel = SEL_TSS, .attr = SEG_P | SYS_TSS32_BUSY, .limit = 0x67, .base = SYSTEM_ADDR + GPA_TSS};
     v->ldtr = (struct segment){.attr = SEG_UNUSABLE};
 }
 
@@ -235,7 +240,7 @@ static void load_memory(struct test_guest *g, const struct test_case *c)
 static void read_frame(struct test_guest *g, struct test_result *r)
 {
     static const u32 with_error = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
-    const u8 *sp = g->ram + g->v->gpr[RSP];
+    const u8 *sp = g->ram + (g->v->gpr[RSP] - SYSTEM_ADDR);
     r->error = 0;
     if (r->vector < 32 && with_error & 1u << r->vector) {
         r->error = (u32)load_le(sp, 4);
@@ -256,12 +261,13 @@ bool guest_run(struct test_guest *g, const struct test_case *c, struct test_resu
         g->ops->run(g->engine, v, &x);
     if (g->ops->sync)
         g->ops->sync(g->engine, v);
-    if (x.kind != EXIT_HALT || v->rip < GPA_STUBS || v->rip >= GPA_STUBS + 16 * 256) {
+    if (x.kind != EXIT_HALT || v->rip < SYSTEM_ADDR + GPA_STUBS ||
+        v->rip >= SYSTEM_ADDR + GPA_STUBS + 16 * 256) {
         fprintf(stderr, "# the engine ended with exit %d at rip %llx: %s\n", x.kind, (unsigned long long)v->rip,
                 x.text);
         return false;
     }
-    r->vector = (unsigned)(v->rip - GPA_STUBS) / 16;
+    r->vector = (unsigned)(v->rip - SYSTEM_ADDR - GPA_STUBS) / 16;
     memcpy(r->gpr, v->gpr, sizeof(r->gpr));
     read_frame(g, r);
     r->cr2 = v->cr2;

@@ -475,13 +475,9 @@ struct run paged_run(enum paging kind, bool user, struct code c32, struct code c
 
 static void report(const struct test *t, u32 *failures)
 {
-    const char *name = t->name, *p;
-    for (p = name; *p; p++)
-        if (*p == '/')
-            name = p + 1;
     bool failed = verdict.what && !verdict.skip;
     put(failed ? "not ok " : "ok ");
-    put(name);
+    put(t->name);
     if (verdict.skip) {
         put(" # SKIP ");
         put(verdict.skip);

@@ -54,6 +54,7 @@ struct recipe {
     u8 implicit_in, implicit_out; /* RAX, RCX, RDX used by name: bit per enum gpr */
     u8 mem_access;                /* OPD_READ | OPD_WRITE */
     u16 mem_size;                 /* bytes; 0: no memory operand */
+    bool must_align;              /* the memory operand, or #GP(0) */
     u16 vec_load, vec_store;      /* XMM or YMM registers, bit per number */
     u16 fop;                      /* x87: the opcode as FOP has it */
 };

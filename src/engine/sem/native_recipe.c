@@ -235,6 +235,24 @@ static void put_legacy(struct recipe *r, const struct decoded *d)
         put(r, modrm);
 }
 
+/* Outside 64-bit mode W does not widen a general register or its memory form (SDM vol. 2, table 2-9);
+ * in the thunk it would. */
+static bool width_is_ignored(const struct decoded *d)
+{
+    switch (d->insn.mnemonic) {
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTSS2SI:
+    case ZYDIS_MNEMONIC_VCVTTSD2SI:
+    case ZYDIS_MNEMONIC_VCVTTSS2SI:
+    case ZYDIS_MNEMONIC_VMOVD:
+        return !d->long64;
+    default:
+        return false;
+    }
+}
+
 /* Always the three-byte form. Outside 64-bit mode the highest bit of each register number is
  * ignored where it can be encoded at all (SDM vol. 2, 2.3.5). */
 static void put_vex(struct recipe *r, const struct decoded *d)
@@ -247,6 +265,8 @@ static void put_vex(struct recipe *r, const struct decoded *d)
         first |= 0xe0;
         last |= 0x40;
     }
+    if (width_is_ignored(d))
+        last &= 0x7f;
     struct ext e = {0, !(first & 0x80), !(first & 0x40), !(first & 0x20)};
     u8 modrm = normal_modrm(d, &e);
     put(r, 0xc4);
@@ -267,6 +287,39 @@ static void put_immediate(struct recipe *r, const struct decoded *d)
     put(r, imm);
 }
 
+/* Which memory operands must be aligned to their size (SDM vol. 1, 15.7 and vol. 2, table 2-18). */
+static bool must_align(const struct decoded *d, const struct recipe *r)
+{
+    switch (d->insn.mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVAPS:
+    case ZYDIS_MNEMONIC_VMOVAPD:
+    case ZYDIS_MNEMONIC_VMOVDQA:
+    case ZYDIS_MNEMONIC_VMOVNTPS:
+    case ZYDIS_MNEMONIC_VMOVNTPD:
+    case ZYDIS_MNEMONIC_VMOVNTDQ:
+    case ZYDIS_MNEMONIC_VMOVNTDQA:
+        return true;
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRM:
+    case ZYDIS_MNEMONIC_SHA1MSG1: /* AMD does not check these; where the host does, the thunk will */
+    case ZYDIS_MNEMONIC_SHA1MSG2:
+    case ZYDIS_MNEMONIC_SHA1NEXTE:
+    case ZYDIS_MNEMONIC_SHA1RNDS4:
+    case ZYDIS_MNEMONIC_SHA256MSG1:
+    case ZYDIS_MNEMONIC_SHA256MSG2:
+    case ZYDIS_MNEMONIC_SHA256RNDS2:
+        return false;
+    default:
+        return r->mem_size == 16 && (r->kind == NATIVE_SSE || r->kind == NATIVE_MMX_SSE);
+    }
+}
+
 void recipe_make(const struct insn *i, enum cpu_mode mode, bool align_check, struct recipe *r)
 {
     struct decoded d;
@@ -277,6 +330,7 @@ void recipe_make(const struct insn *i, enum cpu_mode mode, bool align_check, str
     r->kind = (u8)kind_of(&d);
     use_operands(r, &d);
     r->mxcsr = uses_mxcsr(&d);
+    r->must_align = must_align(&d, r);
     if (r->kind == NATIVE_X87)
         put_x87(r, &d);
     else if (r->kind == NATIVE_AVX)

@@ -52,10 +52,11 @@ static void run_bounced(struct vcpu *v, const struct thunk *t, u64 lin)
     u8 *mem = buf + (lin & 63);
     unsigned size = t->recipe.mem_size;
     assert(size <= 64);
-    if (t->recipe.mem_access & OPD_READ)
-        lin_read_bytes(v, lin, mem, size);
     if (t->recipe.mem_access & OPD_WRITE)
         lin_probe(v, lin, size, ACCESS_WRITE);
+    /* A store that an unmasked x87 exception holds back leaves memory as it is: read that too. */
+    if (t->recipe.mem_access & OPD_READ || t->recipe.kind == NATIVE_X87)
+        lin_read_bytes(v, lin, mem, size);
     run(v, t, mem);
     if (t->recipe.mem_access & OPD_WRITE)
         lin_write_bytes(v, lin, mem, size);
@@ -78,6 +79,8 @@ static void run_memory(struct vcpu *v, const struct insn *i, const struct thunk 
     unsigned size = t->recipe.mem_size;
     bool write = t->recipe.mem_access & OPD_WRITE;
     u64 lin = seg_lin(v, i->seg, ea, size, write ? ACCESS_WRITE : ACCESS_READ);
+    if (unlikely(t->recipe.must_align && lin % size))
+        fault_gp(v, 0); /* before any page fault */
     u8 *p = guest_ram(v, lin, size, write);
     if (unlikely(!p)) {
         run_bounced(v, t, lin);

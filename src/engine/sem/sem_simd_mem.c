@@ -186,10 +186,10 @@ static void gather(struct vcpu *v, const struct insn *i)
     struct vec x = vec_get(v, to), mask = vec_get(v, by);
 
     for (unsigned n = 0; n < count; n++) {
-        if (!selected(&mask, n, data))
-            continue;
-        u64 value = lin_read(v, gather_lin(v, i, &index, n, data), data);
-        store_le(x.byte + n * data, value, data);
+        if (selected(&mask, n, data)) {
+            u64 value = lin_read(v, gather_lin(v, i, &index, n, data), data);
+            store_le(x.byte + n * data, value, data);
+        }
         store_le(mask.byte + n * data, 0, data);
         vec_set(v, to, x, sizeof(x));
         vec_set(v, by, mask, sizeof(mask));

@@ -67,6 +67,8 @@ static struct stream stream_open(struct vcpu *v, const struct insn *i, unsigned 
         s.p = lin_direct(v, s.lin, access, &room, &gpa);
     if (s.p)
         s.most = most;
+    else
+        lin_probe(v, s.lin, size, access);
     return s;
 }
 
