@@ -364,6 +364,8 @@ TEST(small_stack)
     go_done(&r);
     EXPECT(r.sp & 0xffff, 0);
     EXPECT(r.sp >> 16, monitor_esp >> 16); /* IRET to a small stack loads SP only */
+    if (under_qemu)
+        return; /* no segment limits */
     r = ring3(CODE("push ax"));
     r.ss = sel;
     r.sp = 0x1;
