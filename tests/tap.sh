@@ -17,7 +17,7 @@ is() {
 
 # has NAME FILE REGEX: the file has a line that matches
 has() {
-    if grep -qE "$3" "$2"; then
+    if grep -qaE -- "$3" "$2"; then
         pass "$1"
     else
         fail "$1: no line matches '$3' in:"
@@ -31,7 +31,7 @@ usage_error() {
     shift 2
     timeout 60 "$RINGER" "$@" > "$work/out" 2> "$work/err" < /dev/null
     status=$?
-    if [ $status -eq 2 ] && [ "$(wc -l < "$work/err")" -eq 1 ] && grep -qE "$regex" "$work/err"; then
+    if [ $status -eq 2 ] && [ "$(wc -l < "$work/err")" -eq 1 ] && grep -qE -- "$regex" "$work/err"; then
         pass "$name"
     else
         fail "$name: status $status, stderr: $(head -c 300 "$work/err")"

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "boot/image.h"
+#include "cpu/model.h"
 
 struct magic {
     const char *bytes;
@@ -68,4 +69,22 @@ int boot_load(struct guest_mem *gm, struct vcpu *v, const struct boot_options *o
         r = dispatch(&ld);
     image_close(&ld.kernel);
     return r;
+}
+
+#define MTRR_WB       0x0606060606060606ULL
+#define MTRR_WP       0x0505050505050505ULL
+#define MTRR_DEF_TYPE (BIT(11) | BIT(10) | 6) /* enabled, fixed ranges too, default write-back */
+#define MTRR_VALID    BIT(11)
+
+void boot_memory_types(struct vcpu *v)
+{
+    struct msr_state *m = &v->msr;
+    u64 address_bits = (1ULL << v->machine->model->phys_bits) - 1;
+    m->mtrr_def_type = MTRR_DEF_TYPE;
+    m->mtrr_fixed[0] = m->mtrr_fixed[1] = MTRR_WB; /* 0 to 0x9ffff */
+    m->mtrr_fixed[2] = 0;                          /* 0xa0000 to 0xbffff */
+    for (unsigned i = 3; i < ARRAY_SIZE(m->mtrr_fixed); i++)
+        m->mtrr_fixed[i] = MTRR_WP;
+    m->mtrr_base[0] = RAM_LOW_MAX;
+    m->mtrr_mask[0] = (address_bits & ~(4 * GIB - RAM_LOW_MAX - 1)) | MTRR_VALID;
 }

@@ -54,6 +54,11 @@ struct boot_options {
 int boot_load(struct guest_mem *gm, struct vcpu *v, const struct boot_options *opt,
               struct error *err);
 
+/* Sets the MTRRs as firmware leaves them (SDM vol. 3, 11.11): RAM write-back, the legacy video
+ * range and the hole below 4 GiB uncached, the BIOS area write-protected. For every vCPU, after
+ * cpu_reset. Without it kernels take the MTRRs for disabled and leave the PAT alone. */
+void boot_memory_types(struct vcpu *v);
+
 /* The memory map for this much RAM: low memory, the EBDA and ROM hole, RAM up to the hole below 4
  * GiB and above, minus reserved bytes at the top of low RAM for ACPI tables. */
 void e820_build(struct e820_map *map, u64 ram_size, u64 acpi_addr, u64 acpi_size);

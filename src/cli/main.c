@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/options.h"
+#include "cli/signals.h"
 #include "vm/vm.h"
 
 #define RINGER_VERSION "0.1.0"
@@ -56,6 +57,7 @@ static int run(int argc, char **argv)
     struct error err = {""};
     struct vm *vm;
     struct vm_outcome outcome;
+    struct signal_watch watch;
     int rc = options_parse(argc, argv, &s, &err);
     if (rc > 0) {
         options_help();
@@ -65,11 +67,17 @@ static int run(int argc, char **argv)
         return usage_error(&err);
     if (vm_create(&s, &vm, &err) < 0)
         return usage_error(&err);
+    if (signals_watch(&watch, vm, &err) < 0) {
+        vm_destroy(vm);
+        return usage_error(&err);
+    }
     rc = vm_run(vm, &outcome, &err);
+    signals_unwatch(&watch);
     int status = rc < 0 ? usage_error(&err) : outcome_status(vm, &s, &outcome);
     if (vm_report_stats(vm, &err) < 0)
         status = usage_error(&err);
     vm_destroy(vm);
+    signals_end(&watch);
     return status;
 }
 

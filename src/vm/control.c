@@ -39,12 +39,22 @@ void vm_fail(struct vm *vm, struct vcpu *v, enum outcome_kind kind, const char *
     pthread_mutex_unlock(&vm->lock);
 }
 
-/* Called with the lock held: when it returns no vCPU is in an engine. */
+static bool time_is_up(const struct vm *vm)
+{
+    return vm->settings->timeout > 0 && timebase_ns(&vm->time) >= (u64)(vm->settings->timeout * 1e9);
+}
+
+/* Called with the lock held: when it returns no vCPU is in an engine. One may be waiting for the
+ * reader of its output: for that it has time, unless the run is being given up. */
 static void park_all(struct vm *vm)
 {
     vm->park = true;
+    pthread_cond_broadcast(&vm->changed);
     while (vm->parked < vm->running) {
+        bool give_up = vm->requests & (REQUEST_QUIT | REQUEST_FAILED) || time_is_up(vm);
         pthread_mutex_unlock(&vm->lock);
+        if (give_up)
+            pc_stop_console(vm->pc);
         stop_all_vcpus(vm);
         pthread_mutex_lock(&vm->lock);
         struct timespec again;
@@ -91,6 +101,7 @@ static int reset(struct vm *vm, struct error *err)
         atomic_store(&v->events, 0);
         cpu_reset(v);
         tlb_flush_all(v);
+        tlb_set_breakpoints(v);
     }
     pc_reset(vm->pc);
     clear_ram(vm);
@@ -166,8 +177,7 @@ static bool ended(struct vm *vm)
         finish(vm, OUTCOME_QUIT, 0);
     else if ((r & REQUEST_RESET) && vm->settings->no_reboot)
         finish(vm, OUTCOME_RESET, 0);
-    else if (vm->settings->timeout > 0 &&
-             timebase_ns(&vm->time) >= (u64)(vm->settings->timeout * 1e9))
+    else if (time_is_up(vm))
         finish(vm, OUTCOME_TIMEOUT, 0);
     else
         return false;

@@ -25,6 +25,8 @@
 #include "dev/uart16550.h"
 #include "host/chardev.h"
 
+#define IOAPIC_ID 0 /* as the MADT says */
+
 #define FW_CFG_NB_CPUS  0x05
 #define FW_CFG_RAM_SIZE 0x03
 
@@ -66,7 +68,7 @@ static int create_interrupt_controllers(struct pc *pc, struct error *err)
         return rc;
     struct irq_line intr = {.set = lapic_set_lint, .ctx = pc->lapics, .n = 0};
     if ((rc = i8259_create(&intr, &pc->pic, err)) < 0 ||
-        (rc = ioapic_create(pc->lapics, (u8)m->ncpus, &pc->ioapic, err)) < 0)
+        (rc = ioapic_create(pc->lapics, IOAPIC_ID, &pc->ioapic, err)) < 0)
         return rc;
     lapic_bus_connect_pic(pc->lapics, i8259_acknowledge, pc->pic);
     if ((rc = lapic_bus_attach(pc->lapics, m->mem, err)) < 0 ||
@@ -174,7 +176,7 @@ void pc_destroy(struct pc *pc)
     pci_destroy(pc->pci);
     reset_ports_destroy(pc->reset_ports);
     i8042_destroy(pc->i8042);
-    chardev_destroy(pc->console);
+    pc_close_console(pc);
     uart16550_destroy(pc->com1);
     mc146818_destroy(pc->rtc);
     i8254_destroy(pc->pit);
@@ -202,4 +204,15 @@ void pc_reset(struct pc *pc)
 int pc_start(struct pc *pc, struct error *err)
 {
     return chardev_start(pc->console, err);
+}
+
+void pc_stop_console(struct pc *pc)
+{
+    chardev_stop(pc->console);
+}
+
+void pc_close_console(struct pc *pc)
+{
+    chardev_destroy(pc->console);
+    pc->console = NULL;
 }

@@ -31,4 +31,10 @@ void pc_reset(struct pc *pc);
 /* Console input begins to flow. */
 int pc_start(struct pc *pc, struct error *err);
 
+/* Guest output no longer waits for a slow reader: the run is being given up. From any thread. */
+void pc_stop_console(struct pc *pc);
+
+/* Writes out what the guest printed and gives the terminal back. No vCPU runs any more. */
+void pc_close_console(struct pc *pc);
+
 #endif

@@ -44,18 +44,6 @@ static void set_attached(struct vcpu_thread *t, bool attached)
     pthread_mutex_unlock(&t->kick_lock);
 }
 
-/* Sleeps until some event is raised. */
-static void wait_for_events(struct vcpu_thread *t)
-{
-    struct vcpu *v = t->cpu;
-    u64 start = timebase_ns(&t->vm->time);
-    atomic_store(&t->sleeping, true);
-    while (!atomic_load(&v->events))
-        futex(&v->events, FUTEX_WAIT_PRIVATE, 0);
-    atomic_store(&t->sleeping, false);
-    t->idle_ns += timebase_ns(&t->vm->time) - start;
-}
-
 /* INIT and SIPI change the state from outside: it must be in *v first, and the engine told after. */
 static void fetch_state(struct vcpu_thread *t)
 {
@@ -69,6 +57,34 @@ static void state_changed(struct vcpu_thread *t)
         t->vm->ops->state_changed(t->vm->engine, t->cpu);
 }
 
+/* Events that a halted vCPU does not wake for: what is masked stays pending until something else
+ * comes, for example an NMI or INIT. */
+static u32 masked_events(struct vcpu_thread *t)
+{
+    struct vcpu *v = t->cpu;
+    u32 masked = 0;
+    fetch_state(t);
+    if (v->activity == ACTIVITY_HALTED && !(v->rflags & FLAG_IF))
+        masked |= EVENT_INTR;
+    if (v->nmi_blocked)
+        masked |= EVENT_NMI;
+    return masked;
+}
+
+/* Sleeps until there is an event that the vCPU takes now. `seen` are those that the engine knew of
+ * before it ran: one that is still there may be masked. */
+static void wait_for_events(struct vcpu_thread *t, u32 seen)
+{
+    struct vcpu *v = t->cpu;
+    u64 start = timebase_ns(&t->vm->time);
+    u32 masked = vcpu_events(v) & seen ? masked_events(t) : 0, events;
+    atomic_store(&t->sleeping, true);
+    while (!((events = atomic_load(&v->events)) & ~masked))
+        futex(&v->events, FUTEX_WAIT_PRIVATE, events);
+    atomic_store(&t->sleeping, false);
+    t->idle_ns += timebase_ns(&t->vm->time) - start;
+}
+
 static void take_init(struct vcpu_thread *t)
 {
     struct vcpu *v = t->cpu;
@@ -76,6 +92,7 @@ static void take_init(struct vcpu_thread *t)
     fetch_state(t);
     cpu_init(v);
     tlb_flush_all(v);
+    tlb_set_breakpoints(v);
     state_changed(t);
 }
 
@@ -155,7 +172,7 @@ static bool turn(struct vcpu_thread *t)
     }
     if (v->activity == ACTIVITY_WAIT_SIPI) {
         vcpu_clear(v, EVENT_INTR | EVENT_NMI | EVENT_SMI | EVENT_TLB_FLUSH);
-        wait_for_events(t);
+        wait_for_events(t, 0);
         return true;
     }
     run_engine(t, &x);
@@ -163,7 +180,7 @@ static bool turn(struct vcpu_thread *t)
     case EXIT_KICKED:
         return true;
     case EXIT_HALT:
-        wait_for_events(t);
+        wait_for_events(t, events);
         return true;
     case EXIT_SHUTDOWN:
         vm_fail(t->vm, v, OUTCOME_GUEST_FAILED, "triple fault");

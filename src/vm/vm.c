@@ -226,6 +226,8 @@ int vm_load_guest(struct vm *vm, struct error *err)
     struct boot_options boot = vm->settings->boot;
     boot.e820 = &map;
     boot.rsdp = vm->rsdp;
+    for (unsigned i = 0; i < vm->machine.ncpus; i++)
+        boot_memory_types(vm->machine.vcpu[i]);
     return boot_load(gm, vm->machine.vcpu[0], &boot, err);
 }
 
@@ -240,6 +242,7 @@ int vm_run(struct vm *vm, struct vm_outcome *outcome, struct error *err)
     if (rc < 0)
         vm_fail(vm, vm->machine.vcpu[0], OUTCOME_HOST_ERROR, err->text);
     rc = vm_control(vm, err);
+    pc_close_console(vm->pc);
     *outcome = vm->outcome;
     return rc;
 }

@@ -7,8 +7,10 @@
 
 #include <errno.h>
 
+#include "base/log.h"
 #include "base/timebase.h"
 #include "engine/sem/sem.h"
+#include "engine/sem/sem_kvmclock.h"
 
 /* Registers with a field in struct vcpu that moves to the kernel and back. */
 static const struct kept_msr {
@@ -101,8 +103,7 @@ int kvm_msrs_pull(struct kvm_engine *e, struct kvm_vcpu *k)
     return rc;
 }
 
-/* The guest's TSC is the host's plus one number, as in other engines. */
-int kvm_tsc_push(struct kvm_vcpu *k)
+static int set_tsc(struct kvm_vcpu *k)
 {
     u64 offset = k->v->tsc_offset - k->v->machine->time->start_tsc;
     struct kvm_device_attr attr = {
@@ -112,6 +113,29 @@ int kvm_tsc_push(struct kvm_vcpu *k)
         return ioctl(k->fd, KVM_SET_DEVICE_ATTR, &attr) < 0 ? -errno : 0;
     list.entry[0] = (struct kvm_msr_entry){.index = MSR_TSC, .data = sem_tsc(k->v)};
     return transfer(k, KVM_SET_MSRS, &list);
+}
+
+/* The guest's TSC is the host's plus one number, as in other engines. There are KVMs without
+ * hardware below them that take the number and ignore it: then the guest's TSC is the host's, and
+ * timers and clocks must know. */
+int kvm_tsc_push(struct kvm_vcpu *k)
+{
+    struct vcpu *v = k->v;
+    struct msr_list list = {.head = {.nmsrs = 1}};
+    int rc = set_tsc(k);
+    list.entry[0].index = MSR_TSC;
+    if (rc == 0)
+        rc = transfer(k, KVM_GET_MSRS, &list);
+    if (rc < 0)
+        return rc;
+    u64 hz = v->machine->time->tsc_hz, late = sem_tsc(v) - list.entry[0].data;
+    if (late + hz < 2 * hz) /* less than a second apart */
+        return 0;
+    if (v->stats.count[STAT_ENGINE_SWITCHES])
+        log_warn("processor %u's TSC jumps: this KVM gives guests the host's", v->id);
+    v->tsc_offset = v->machine->time->start_tsc;
+    sem_kvmclock_update(v);
+    return 0;
 }
 
 void kvm_msr_exit(struct kvm_vcpu *k, bool write)

@@ -2,6 +2,7 @@
  * Ports: IN, OUT, INS and OUTS with IOPL, the TSS's I/O permission bitmap (SDM vol. 1, 18.5) and
  * I/O breakpoints. INS and OUTS commit each element, as the port may have done something already.
  */
+#include "base/timebase.h"
 #include "cpu/irq.h"
 #include "engine/sem/sem_sys.h"
 #include "mem/portbus.h"
@@ -33,6 +34,29 @@ static void check_breakpoints(struct vcpu *v, u16 port, unsigned size)
         v->pending_db |= sem_breakpoints(v, port, size, BREAKPOINT_IO);
 }
 
+static void count_device(struct vcpu *v, enum stat_id which, u64 start_tsc)
+{
+    stat_inc(&v->stats, which);
+    if (v->machine->time)
+        stat_add(&v->stats, STAT_TIME_DEVICE_NS,
+                 timebase_tsc_to_ns(v->machine->time, host_tsc() - start_tsc));
+}
+
+static u32 counted_in(struct vcpu *v, u16 port, unsigned size)
+{
+    u64 start = host_tsc();
+    u32 value = port_in(v->machine->ports, port, size);
+    count_device(v, STAT_IO_READ, start);
+    return value;
+}
+
+static void counted_out(struct vcpu *v, u16 port, u32 value, unsigned size)
+{
+    u64 start = host_tsc();
+    port_out(v->machine->ports, port, value, size);
+    count_device(v, STAT_IO_WRITE, start);
+}
+
 static u16 port_operand(const struct vcpu *v, const struct insn *i, unsigned n)
 {
     return i->opd[n].kind == OPD_IMM ? (u8)i->imm : (u16)v->gpr[RDX];
@@ -43,7 +67,7 @@ static void in(struct vcpu *v, const struct insn *i)
     unsigned size = i->opd[0].size;
     u16 port = port_operand(v, i, 1);
     check_ports(v, port, size);
-    reg_write(v, RAX, size, port_in(v->machine->ports, port, size));
+    reg_write(v, RAX, size, counted_in(v, port, size));
     check_breakpoints(v, port, size);
 }
 SEM_SAME(in, in);
@@ -53,7 +77,7 @@ static void out(struct vcpu *v, const struct insn *i)
     unsigned size = i->opd[1].size;
     u16 port = port_operand(v, i, 0);
     check_ports(v, port, size);
-    port_out(v->machine->ports, port, (u32)reg_read(v, RAX, size), size);
+    counted_out(v, port, (u32)reg_read(v, RAX, size), size);
     check_breakpoints(v, port, size);
 }
 SEM_SAME(out, out);
@@ -94,7 +118,7 @@ static void ins_one(struct vcpu *v, const struct insn *i, u16 port, unsigned siz
     u64 off = v->gpr[RDI] & size_mask(i->addrsize);
     u64 lin = seg_lin(v, SEG_ES, off, size, ACCESS_WRITE);
     lin_probe(v, lin, size, ACCESS_WRITE);
-    lin_write(v, lin, port_in(v->machine->ports, port, size), size);
+    lin_write(v, lin, counted_in(v, port, size), size);
     advance(v, i, RDI, size);
 }
 
@@ -102,7 +126,7 @@ static void outs_one(struct vcpu *v, const struct insn *i, u16 port, unsigned si
 {
     u64 off = v->gpr[RSI] & size_mask(i->addrsize);
     u64 lin = seg_lin(v, (enum seg_reg)i->seg, off, size, ACCESS_READ);
-    port_out(v->machine->ports, port, (u32)lin_read(v, lin, size), size);
+    counted_out(v, port, (u32)lin_read(v, lin, size), size);
     advance(v, i, RSI, size);
 }
 

@@ -1,0 +1,277 @@
+/*
+ * Integer workloads: arithmetic, memory, calls and branches of the kinds that programs are made of.
+ */
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+#define SIEVE_SIZE 200000
+
+static u32 sieve(void)
+{
+    static bool composite[SIEVE_SIZE];
+    u32 primes = 0;
+    memset(composite, 0, sizeof(composite));
+    for (u32 n = 2; n < SIEVE_SIZE; n++) {
+        if (composite[n])
+            continue;
+        primes++;
+        for (u64 m = (u64)n * n; m < SIEVE_SIZE; m += n)
+            composite[m] = true;
+    }
+    return primes;
+}
+
+static int compare(const void *a, const void *b)
+{
+    u32 x = *(const u32 *)a, y = *(const u32 *)b;
+    return (x > y) - (x < y);
+}
+
+static u32 sort(void)
+{
+    static u32 numbers[8192];
+    u32 seed = 1, sum = 0;
+    for (u32 k = 0; k < 8192; k++)
+        numbers[k] = next_random(&seed);
+    qsort(numbers, 8192, sizeof(numbers[0]), compare);
+    for (u32 k = 0; k < 8192; k += 64)
+        sum = sum * 31 + numbers[k];
+    return sum;
+}
+
+static u32 crc(void)
+{
+    static u32 table[256];
+    for (u32 n = 0; n < 256; n++) {
+        u32 c = n;
+        for (int bit = 0; bit < 8; bit++)
+            c = c & 1 ? 0xedb88320 ^ c >> 1 : c >> 1;
+        table[n] = c;
+    }
+    u32 c = ~0U;
+    for (u32 n = 0; n < 250000; n++)
+        c = table[(c ^ n) & 0xff] ^ c >> 8;
+    return ~c;
+}
+
+/* Rotations, additions and exclusive ors with nothing in between. */
+static u32 hash(void)
+{
+    u32 a = 1, b = 2, c = 3, d = 4;
+    for (u32 n = 0; n < 120000; n++) {
+        a += b, d = (d ^ a) << 16 | (d ^ a) >> 16;
+        c += d, b = (b ^ c) << 12 | (b ^ c) >> 20;
+        a += b, d = (d ^ a) << 8 | (d ^ a) >> 24;
+        c += d, b = (b ^ c) << 7 | (b ^ c) >> 25;
+    }
+    return a ^ b ^ c ^ d;
+}
+
+static u32 divide(void)
+{
+    u32 seed = 7, sum = 0;
+    for (u32 n = 0; n < 10000; n++) {
+        u64 a = (u64)next_random(&seed) << 20 | 1, b = next_random(&seed) | 1;
+        for (int step = 0; step < 6 && b; step++) {
+            u64 r = a % b;
+            a = b, b = r;
+        }
+        sum += (u32)a;
+    }
+    return sum;
+}
+
+/* --- data structures --- */
+
+struct node {
+    struct node *left, *right;
+    u32 key;
+};
+
+static void insert(struct node **root, u32 key)
+{
+    while (*root)
+        root = key < (*root)->key ? &(*root)->left : &(*root)->right;
+    *root = calloc(1, sizeof(**root));
+    if (!*root)
+        abort();
+    (*root)->key = key;
+}
+
+static u32 free_tree(struct node *n, u32 depth)
+{
+    if (!n)
+        return 0;
+    u32 sum = depth * n->key + free_tree(n->left, depth + 1) + free_tree(n->right, depth + 1);
+    free(n);
+    return sum;
+}
+
+static u32 tree(void)
+{
+    struct node *root = NULL;
+    u32 seed = 3;
+    for (u32 n = 0; n < 6000; n++)
+        insert(&root, next_random(&seed));
+    return free_tree(root, 1);
+}
+
+/* A random cycle through more memory than first-level caches and small TLBs hold. */
+#define LIST_NODES 65536
+
+static u32 list(void)
+{
+    static u32 next[LIST_NODES];
+    if (!next[0]) {
+        u32 seed = 5;
+        for (u32 n = 0; n < LIST_NODES; n++)
+            next[n] = n;
+        for (u32 n = LIST_NODES - 1; n > 0; n--) { /* Sattolo: one cycle */
+            u32 other = next_random(&seed) % n, t = next[n];
+            next[n] = next[other];
+            next[other] = t;
+        }
+    }
+    u32 at = 0, sum = 0;
+    for (u32 n = 0; n < 150000; n++) {
+        at = next[at];
+        sum += at;
+    }
+    return sum;
+}
+
+/* --- control flow --- */
+
+__attribute__((noinline)) static u32 fibonacci(u32 n)
+{
+    __asm__("" : "+r"(n)); /* or the compiler makes loops of the recursion */
+    return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2);
+}
+
+static u32 calls(void)
+{
+    return fibonacci(24);
+}
+
+#define TARGET(n, expression)                                                                      \
+    __attribute__((noinline)) static u32 target##n(u32 x)                                          \
+    {                                                                                              \
+        return expression;                                                                         \
+    }
+TARGET(0, x + 1)
+TARGET(1, x * 3)
+TARGET(2, x ^ 0x55)
+TARGET(3, x - 7)
+TARGET(4, x << 1)
+TARGET(5, x >> 1)
+TARGET(6, ~x)
+TARGET(7, x | 4)
+
+static u32 indirect(void)
+{
+    static u32 (*const volatile targets[])(u32) = {target0, target1, target2, target3,
+                                                   target4, target5, target6, target7};
+    u32 seed = 9, x = 1;
+    for (u32 n = 0; n < 120000; n++)
+        x = targets[next_random(&seed) & 7](x);
+    return x;
+}
+
+/* A small interpreter: summing loop in its own code. */
+enum { LOAD, ADD, SUB, XOR, SHIFT, JUMP_UNLESS_ZERO, STOP };
+
+static u32 interp(void)
+{
+    static const unsigned char code[] = {
+        LOAD, 0,     0,    LOAD, 1,   200, ADD, 0,   1, XOR, 2,
+        0,    SHIFT, 2,    3,    ADD, 3,   2,   SUB, 1, 4,   JUMP_UNLESS_ZERO,
+        1,    6,     STOP, 0,    0};
+    u32 total = 0;
+    for (u32 n = 0; n < 120; n++) {
+        u32 reg[5] = {0, 0, n, 0, 1};
+        const unsigned char *pc = code;
+        for (bool go = true; go; pc += 3) {
+            switch (pc[0]) {
+            case LOAD:
+                reg[pc[1]] = pc[2];
+                break;
+            case ADD:
+                reg[pc[1]] += reg[pc[2]];
+                break;
+            case SUB:
+                reg[pc[1]] -= reg[pc[2]];
+                break;
+            case XOR:
+                reg[pc[1]] ^= reg[pc[2]];
+                break;
+            case SHIFT:
+                reg[pc[1]] = reg[pc[1]] << pc[2] | reg[pc[1]] >> (32 - pc[2]);
+                break;
+            case JUMP_UNLESS_ZERO:
+                if (reg[pc[1]])
+                    pc = code + pc[2] - 3;
+                break;
+            default:
+                go = false;
+                break;
+            }
+        }
+        total += reg[3];
+    }
+    return total;
+}
+
+/* --- bytes --- */
+
+static u32 copy(void)
+{
+    static unsigned char a[65536], b[65536];
+    a[0]++;
+    for (u32 n = 0; n < 60; n++) {
+        memcpy(b, a, sizeof(a));
+        for (u32 at = 0; at < 8192; at += 97)
+            memcpy(a + at, b + at + 50000 - 5 * n, 33 + n);
+        memset(a + 1000, (int)n, 10000);
+    }
+    return b[1000];
+}
+
+static u32 strings(void)
+{
+    char text[4096];
+    u32 words = 0, seed = 11;
+    for (u32 k = 0; k < sizeof(text) - 1; k++)
+        text[k] = (char)(next_random(&seed) % 6 ? 'a' + (char)(seed % 26) : ' ');
+    text[sizeof(text) - 1] = 0;
+    for (u32 n = 0; n < 8; n++) {
+        for (const char *at = text; *at; at += strspn(at, " ")) {
+            size_t length = strcspn(at, " ");
+            words += length > 3 && memchr(at, 'e', length) != NULL;
+            at += length;
+        }
+        words += (u32)(strlen(text) + (strstr(text, "zyx") != NULL));
+        char *from = strchr(text + n, 'a');
+        if (from)
+            *from = 'b';
+    }
+    return words;
+}
+
+const struct workload integer_work[] = {
+    {"sieve", sieve},
+    {"sort", sort},
+    {"crc", crc},
+    {"hash", hash},
+    {"divide", divide},
+    {"tree", tree},
+    {"list", list},
+    {"calls", calls},
+    {"indirect", indirect},
+    {"interp", interp},
+    {"memcpy", copy},
+    {"strings", strings},
+    {0},
+};

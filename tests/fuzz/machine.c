@@ -1,0 +1,207 @@
+/*
+ * The machine: RAM with a device laid over a part of it, a ROM, a device smaller than a page, ports
+ * that take bytes and ports that take any size, and an interrupt controller that makes vectors up.
+ * Whatever the guest says to a device may make it write memory or raise events.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cpu/irq.h"
+#include "engine/engine.h"
+#include "engine/sem/native.h"
+#include "fuzz.h"
+#include "mem/portbus.h"
+#include "mem/tlb.h"
+
+void fuzz_work(struct fuzz_guest *g, unsigned amount)
+{
+    g->work -= MIN(g->work, amount);
+    if (g->work == 0)
+        atomic_fetch_or(&g->v->events, EVENT_STOP);
+}
+
+static void write_something(struct fuzz_guest *g, struct rng *r)
+{
+    u8 bytes[64];
+    u64 size = 1 + rnd_below(r, sizeof(bytes)), gpa = fuzz_value(g, r) - g->base;
+    fuzz_program(r, bytes, (unsigned)size);
+    if (one_in(r, 2))
+        gpa = GPA_CODE + rnd_below(r, CODE_SIZE);
+    guestmem_write(g->machine.mem, gpa, bytes, size);
+}
+
+void fuzz_disturb(struct fuzz_guest *g, struct rng *r)
+{
+    static const u32 events[] = {EVENT_NMI, EVENT_SMI, EVENT_TLB_FLUSH, EVENT_INTR, EVENT_INIT, EVENT_STOP};
+    switch (rnd_below(r, 8)) {
+    case 0:
+    case 1:
+        write_something(g, r);
+        break;
+    case 2:
+        atomic_fetch_or(&g->v->events, events[rnd_below(r, one_in(r, 16) ? ARRAY_SIZE(events) : 3)]);
+        break;
+    case 3:
+        if (one_in(r, 4)) {
+            guestmem_set_a20(g->machine.mem, one_in(r, 2));
+            atomic_fetch_or(&g->v->events, EVENT_TLB_FLUSH);
+        }
+        break;
+    case 4:
+    case 5:
+        g->irq = (int)rnd_below(r, 256);
+        atomic_fetch_or(&g->v->events, EVENT_INTR);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- devices --- */
+
+static u64 device_read(struct fuzz_guest *g)
+{
+    fuzz_work(g, 1);
+    return one_in(&g->rng, 2) ? fuzz_value(g, &g->rng) : 0;
+}
+
+static void device_write(struct fuzz_guest *g)
+{
+    fuzz_work(g, 1);
+    fuzz_disturb(g, &g->rng);
+}
+
+static u64 mmio_read(void *ctx, u64 off, unsigned size)
+{
+    (void)off;
+    (void)size;
+    return device_read(ctx);
+}
+
+static void mmio_write(void *ctx, u64 off, u64 value, unsigned size)
+{
+    (void)off;
+    (void)value;
+    (void)size;
+    device_write(ctx);
+}
+
+static u32 port_read(void *ctx, u16 port, unsigned size)
+{
+    (void)port;
+    (void)size;
+    return (u32)device_read(ctx);
+}
+
+static void port_write(void *ctx, u16 port, u32 value, unsigned size)
+{
+    (void)port;
+    (void)value;
+    (void)size;
+    device_write(ctx);
+}
+
+static const struct mmio_ops mmio = {mmio_read, mmio_write};
+static const struct port_ops port = {port_read, port_write};
+
+/* --- interrupt controller --- */
+
+static bool irq_pending(struct vcpu *v)
+{
+    struct fuzz_guest *g = v->irq_ctx;
+    return g->irq >= 0;
+}
+
+static int irq_acknowledge(struct vcpu *v)
+{
+    struct fuzz_guest *g = v->irq_ctx;
+    int vector = g->irq;
+    g->irq = one_in(&g->rng, 8) ? (int)rnd_below(&g->rng, 256) : -1;
+    return vector;
+}
+
+static void irq_write_cr8(struct vcpu *v, u8 cr8)
+{
+    v->lapic.tpr = (u32)cr8 << 4;
+}
+
+static bool irq_read_msr(struct vcpu *v, u32 msr, u64 *value)
+{
+    struct fuzz_guest *g = v->irq_ctx;
+    (void)msr;
+    *value = rnd(&g->rng);
+    return !one_in(&g->rng, 4);
+}
+
+static bool irq_write_msr(struct vcpu *v, u32 msr, u64 value)
+{
+    struct fuzz_guest *g = v->irq_ctx;
+    (void)msr;
+    (void)value;
+    fuzz_disturb(g, &g->rng);
+    return !one_in(&g->rng, 4);
+}
+
+static void irq_reset(struct vcpu *v, bool init)
+{
+    (void)v;
+    (void)init;
+}
+
+static const struct irq_ops irq = {irq_pending, irq_acknowledge, irq_write_cr8, irq_read_msr, irq_write_msr, irq_reset};
+
+/* --- the whole --- */
+
+static void must(int ret, const struct error *err)
+{
+    if (ret < 0) {
+        fprintf(stderr, "%s\n", err->text);
+        exit(2);
+    }
+}
+
+void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time)
+{
+    struct error err = {""};
+    struct rng r = {1};
+    u8 rom[0x10000];
+    memset(g, 0, sizeof(*g));
+    g->time = time;
+    struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = time->tsc_hz, .kvmclock = true};
+    cpu_model_init(&g->model, &opt);
+    g->machine = (struct machine){.time = time, .model = &g->model, .ncpus = 1};
+    must(guestmem_create(RAM_SIZE, &g->machine.mem, &err), &err);
+    fuzz_program(&r, rom, sizeof(rom));
+    must(guestmem_add_rom(g->machine.mem, GPA_ROM, rom, sizeof(rom), &err), &err);
+    must(guestmem_add_mmio(g->machine.mem, GPA_MMIO, 0x4000, &mmio, g, NULL, &err), &err);
+    must(guestmem_add_mmio(g->machine.mem, GPA_MMIO2, 0x400, &mmio, g, NULL, &err), &err);
+    must(portbus_create(&g->machine.ports, &err), &err);
+    must(portbus_add(g->machine.ports, 0, 0x80, &port, g, NULL, false, &err), &err);
+    must(portbus_add(g->machine.ports, 0x80, 0x1000, &port, g, NULL, true, &err), &err);
+    must(portbus_add(g->machine.ports, 0xfffe, 2, &port, g, NULL, true, &err), &err);
+    g->ram = guestmem_ram(g->machine.mem);
+    g->v = aligned_alloc(64, align_up(sizeof(*g->v), 64));
+    if (!g->v)
+        exit(2);
+    memset(g->v, 0, sizeof(*g->v));
+    g->v->bsp = true;
+    g->v->machine = &g->machine;
+    g->v->irq = &irq;
+    g->v->irq_ctx = g;
+    g->machine.vcpu[0] = g->v;
+    must(tlb_create(g->v), &err);
+    cpu_reset(g->v);
+    must(engine_interp.create(&g->machine, &g->engine, &err), &err);
+    must(engine_interp.attach(g->engine, g->v, &err), &err);
+}
+
+void fuzz_guest_destroy(struct fuzz_guest *g)
+{
+    engine_interp.detach(g->engine, g->v);
+    engine_interp.destroy(g->engine);
+    native_destroy(g->v);
+    tlb_destroy(g->v);
+    free(g->v);
+    portbus_destroy(g->machine.ports);
+    guestmem_destroy(g->machine.mem);
+}
