@@ -37,6 +37,9 @@ struct irq_ops {
     void (*reset)(struct vcpu *v, bool init);
 };
 
+/* For processors without an interrupt controller. */
+extern const struct irq_ops irq_none;
+
 /* Raises events for v from any thread, and wakes or kicks it if one of them is new. */
 static inline void vcpu_raise(struct vcpu *v, u32 events)
 {

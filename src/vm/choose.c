@@ -55,56 +55,6 @@ static const u8 loop_code[] = {0x66, 0x40, 0x66, 0x01, 0xc3, 0x66, 0x31, 0xd9, 0
 #define LOOP_ADDR  0x1000
 #define LOOP_INSNS 4
 
-static bool never_pending(struct vcpu *v)
-{
-    (void)v;
-    return false;
-}
-
-static int nothing_to_acknowledge(struct vcpu *v)
-{
-    (void)v;
-    return -1;
-}
-
-static void ignore_cr8(struct vcpu *v, u8 cr8)
-{
-    (void)v;
-    (void)cr8;
-}
-
-static bool no_read_msr(struct vcpu *v, u32 msr, u64 *value)
-{
-    (void)v;
-    (void)msr;
-    (void)value;
-    return false;
-}
-
-static bool no_write_msr(struct vcpu *v, u32 msr, u64 value)
-{
-    (void)v;
-    (void)msr;
-    (void)value;
-    return false;
-}
-
-static void nothing_to_reset(struct vcpu *v, bool init)
-{
-    (void)v;
-    (void)init;
-}
-
-/* A processor without an interrupt controller. */
-static const struct irq_ops no_irq = {
-    .pending = never_pending,
-    .acknowledge = nothing_to_acknowledge,
-    .write_cr8 = ignore_cr8,
-    .read_msr = no_read_msr,
-    .write_msr = no_write_msr,
-    .reset = nothing_to_reset,
-};
-
 struct tiny_guest {
     struct machine machine;
     struct timebase time;
@@ -142,7 +92,7 @@ static int make_tiny(struct tiny_guest *g, struct error *err)
     memset(g->v, 0, sizeof(*g->v));
     g->v->bsp = true;
     g->v->machine = &g->machine;
-    g->v->irq = &no_irq;
+    g->v->irq = &irq_none;
     g->v->wake = kick_tiny;
     g->v->wake_ctx = g;
     g->machine.vcpu[0] = g->v;

@@ -98,6 +98,8 @@ struct fuzz_guest {
 /* Ends the process if the host gives nothing. */
 void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time);
 void fuzz_guest_destroy(struct fuzz_guest *g);
+/* Some registers and the last blocks' first instructions, to stderr. */
+void fuzz_guest_dump(const struct fuzz_guest *g);
 
 /* Something happens outside the CPU: DMA, an event, the A20 gate. */
 void fuzz_disturb(struct fuzz_guest *g, struct rng *r);

@@ -122,11 +122,12 @@ static void *clock_thread(void *arg)
 
 #define RFLAGS_ZERO (~0x3f7fd7ULL)
 
-static void check(bool holds, const char *what)
+static void check(const struct fuzz_guest *g, bool holds, const char *what)
 {
     if (holds)
         return;
     fprintf(stderr, "the state is wrong: %s\n", what);
+    fuzz_guest_dump(g);
     abort();
 }
 
@@ -135,21 +136,21 @@ static void check_state(const struct fuzz_guest *g)
     const struct vcpu *v = g->v;
     struct vcpu copy = *v;
     cpu_update_mode(&copy);
-    check(copy.mode == v->mode && copy.long_mode == v->long_mode, "mode");
-    check(copy.flat == v->flat, "flat");
-    check(copy.align_check == v->align_check && copy.tlb_ctx == v->tlb_ctx, "access rules");
-    check((v->rflags & FLAG_ONE) && !(v->rflags & RFLAGS_ZERO), "rflags");
-    check(v->cpl <= 3 && (v->mode != MODE_REAL || v->cpl == 0) && (v->mode != MODE_V86 || v->cpl == 3), "cpl");
-    check(!(v->cr0 & CR0_PG) || (v->cr0 & CR0_PE), "cr0");
-    check(v->long_mode == ((v->efer & EFER_LME) && (v->cr0 & CR0_PG)), "efer");
-    check(!v->long_mode || (v->cr4 & CR4_PAE), "pae");
-    check(!(v->cr4 & ~cpu_cr4_allowed(&g->model)), "cr4");
-    check(!(v->efer & ~cpu_efer_allowed(&g->model)), "efer bits");
-    check(!(v->xcr0 & ~g->model.xcr0_mask) && (v->xcr0 & XCR0_X87), "xcr0");
-    check(!(v->fpu.legacy.mxcsr & ~g->model.mxcsr_mask), "mxcsr");
-    check(v->mode == MODE_LONG64 || !(v->rip >> 32), "rip");
-    check(!(v->rflags & FLAG_VM) || !v->long_mode, "v86 in long mode");
-    check(v->activity <= ACTIVITY_SHUTDOWN, "activity");
+    check(g, copy.mode == v->mode && copy.long_mode == v->long_mode, "mode");
+    check(g, copy.flat == v->flat, "flat");
+    check(g, copy.align_check == v->align_check && copy.tlb_ctx == v->tlb_ctx, "access rules");
+    check(g, (v->rflags & FLAG_ONE) && !(v->rflags & RFLAGS_ZERO), "rflags");
+    check(g, v->cpl <= 3 && (v->mode != MODE_REAL || v->cpl == 0) && (v->mode != MODE_V86 || v->cpl == 3), "cpl");
+    check(g, !(v->cr0 & CR0_PG) || (v->cr0 & CR0_PE), "cr0");
+    check(g, v->long_mode == ((v->efer & EFER_LME) && (v->cr0 & CR0_PG)), "efer");
+    check(g, !v->long_mode || (v->cr4 & CR4_PAE), "pae");
+    check(g, !(v->cr4 & ~cpu_cr4_allowed(&g->model)), "cr4");
+    check(g, !(v->efer & ~cpu_efer_allowed(&g->model)), "efer bits");
+    check(g, !(v->xcr0 & ~g->model.xcr0_mask) && (v->xcr0 & XCR0_X87), "xcr0");
+    check(g, !(v->fpu.legacy.mxcsr & ~g->model.mxcsr_mask), "mxcsr");
+    check(g, v->mode == MODE_LONG64 || !(v->rip >> 32), "rip");
+    check(g, !(v->rflags & FLAG_VM) || !v->long_mode, "v86 in long mode");
+    check(g, v->activity <= ACTIVITY_SHUTDOWN, "activity");
 }
 
 /* --- a run --- */

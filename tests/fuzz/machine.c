@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cpu/insn.h"
 #include "cpu/irq.h"
 #include "engine/engine.h"
 #include "engine/sem/native.h"
@@ -204,4 +205,23 @@ void fuzz_guest_destroy(struct fuzz_guest *g)
     free(g->v);
     portbus_destroy(g->machine.ports);
     guestmem_destroy(g->machine.mem);
+}
+
+void fuzz_guest_dump(const struct fuzz_guest *g)
+{
+    struct vcpu *v = g->v;
+    fprintf(stderr, "mode %d cpl %u rip %llx rflags %llx cr0 %llx cr4 %llx efer %llx activity %u, last blocks:\n", v->mode, v->cpl,
+            (unsigned long long)v->rip, (unsigned long long)v->rflags, (unsigned long long)v->cr0, (unsigned long long)v->cr4,
+            (unsigned long long)v->efer, v->activity);
+    for (unsigned n = 0; n < TUNE_LAST_BRANCHES; n++) {
+        u64 rip = v->last_rip[(v->last_pos + n) % TUNE_LAST_BRANCHES], gpa;
+        u64 lin = v->mode == MODE_LONG64 ? rip : (u32)(rip + v->seg[SEG_CS].base);
+        u8 bytes[15];
+        struct insn i;
+        char text[96] = "?";
+        if (walk_peek(v, lin, &gpa) && guestmem_read(g->machine.mem, gpa, bytes, sizeof(bytes)) &&
+            insn_decode(bytes, sizeof(bytes), v->mode, &i) == DECODE_OK)
+            insn_format(&i, v->mode, rip, text, sizeof(text));
+        fprintf(stderr, "  %llx: %s\n", (unsigned long long)rip, text);
+    }
 }

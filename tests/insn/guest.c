@@ -48,48 +48,6 @@ struct test_guest {
     u8 *ram;
 };
 
-static bool not_pending(struct vcpu *v)
-{
-    (void)v;
-    return false;
-}
-
-static int no_vector(struct vcpu *v)
-{
-    (void)v;
-    return -1;
-}
-
-static void no_cr8(struct vcpu *v, u8 cr8)
-{
-    (void)v;
-    (void)cr8;
-}
-
-static bool no_msr_read(struct vcpu *v, u32 msr, u64 *value)
-{
-    (void)v;
-    (void)msr;
-    (void)value;
-    return false;
-}
-
-static bool no_msr_write(struct vcpu *v, u32 msr, u64 value)
-{
-    (void)v;
-    (void)msr;
-    (void)value;
-    return false;
-}
-
-static void no_reset(struct vcpu *v, bool init)
-{
-    (void)v;
-    (void)init;
-}
-
-static const struct irq_ops no_irq = {not_pending, no_vector, no_cr8, no_msr_read, no_msr_write, no_reset};
-
 static void put64(struct test_guest *g, u64 gpa, u64 value)
 {
     memcpy(g->ram + gpa, &value, sizeof(value));
@@ -172,7 +130,7 @@ struct test_guest *guest_create(const struct engine_ops *ops)
     memset(g->v, 0, sizeof(*g->v));
     g->v->bsp = true;
     g->v->machine = &g->machine;
-    g->v->irq = &no_irq;
+    g->v->irq = &irq_none;
     g->machine.vcpu[0] = g->v;
     tlb_create(g->v);
     make_page_tables(g);

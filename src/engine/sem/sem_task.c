@@ -177,6 +177,7 @@ static void load_data(struct vcpu *v, enum seg_reg seg, u16 sel)
         fault_raise_error(v, VEC_NP, SEL_ERROR(sel));
     desc_set_accessed(v, &d);
     v->seg[seg] = desc_to_segment(&d, sel);
+    cpu_update_mode(v); /* the next one may fault */
 }
 
 static void load_segments(struct vcpu *v, const struct task *t)
@@ -193,7 +194,6 @@ static void load_segments(struct vcpu *v, const struct task *t)
     stack_load_ss(v, t->seg[SEG_SS], v->cpl, &v->seg[SEG_SS]);
     for (unsigned n = 0; n < ARRAY_SIZE(data); n++)
         load_data(v, (enum seg_reg)data[n], t->seg[data[n]]);
-    cpu_update_mode(v);
 }
 
 /* The registers of the new task, segments as selectors only. */
