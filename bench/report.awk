@@ -111,8 +111,8 @@ function write_json(    w, part) {
     for (w = 1; w <= works; w++) {
         split(work_of[w], part, SUBSEP)
         printf "%s\n    {\"workload\": %s, \"bits\": %d, \"result\": %s, \"agree\": %s, \"seconds\": %s}", \
-            w > 1 ? "," : "", text(part[2]), substr(part[1], 6), text(result[work_of[w]]), \
-            work_of[w] in wrong ? "false" : "true", object(work_of[w], "%.9f") > json
+            (w > 1 ? "," : ""), text(part[2]), substr(part[1], 6), text(result[work_of[w]]), \
+            (work_of[w] in wrong ? "false" : "true"), object(work_of[w], "%.9f") > json
     }
     printf "\n  ]\n}\n" > json
 }

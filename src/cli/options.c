@@ -358,7 +358,8 @@ void options_help(void)
            "  3    the guest failed: triple fault, or code that the engine cannot run\n"
            "  4    the guest asked for a reset and --no-reboot was given\n"
            "  124  the time of --timeout was up\n"
-           "  odd  (V << 1) | 1 after a write of V to the debug-exit port\n\n"
+           "  odd  (V << 1) | 1 after a write of V to the debug-exit port\n"
+           "SIGTERM, SIGINT and SIGHUP stop the guest, write out what it printed, and end ringer by that signal.\n\n"
            "Example:\n"
            "  ringer run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\" --mem 512M\n");
 }

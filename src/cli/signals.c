@@ -1,7 +1,7 @@
 /*
- * A thread that waits for the signals by which users and scripts end programs, and quits the machine
- * as Ctrl-A X does. The main thread then cleans up as always, and at the very end lets the signal
- * have its default effect, so that whoever sent it sees the usual status.
+ * A thread that waits for the signals by which users and scripts end programs, and quits the
+ * machine as Ctrl-A X does. The main thread then cleans up as always, and at the very end lets the
+ * signal have its default effect, so that whoever sent it sees the usual status.
  */
 #include "cli/signals.h"
 

@@ -1,6 +1,6 @@
 /*
- * SIGTERM, SIGINT and SIGHUP while a guest runs: the run is given up in good order, with the guest's
- * output written and the terminal restored, and then the process ends by that signal.
+ * SIGTERM, SIGINT and SIGHUP while a guest runs: the run is given up in good order, with the
+ * guest's output written and the terminal restored, and then the process ends by that signal.
  */
 #ifndef RINGER_CLI_SIGNALS_H
 #define RINGER_CLI_SIGNALS_H

@@ -215,23 +215,30 @@ static void arm(struct i8254 *pit, u64 now)
         timer_arm(pit->timer, ticks_to_ns(pit->edge, I8254_HZ));
 }
 
-/* Brings the chip up to now: an interrupt that is due comes before anything that would show it. */
-static void advance(struct i8254 *pit, u64 now)
+/* Brings the chip up to now: an interrupt that is due comes before anything that would show it.
+ * Returns whether one did. */
+static bool advance(struct i8254 *pit, u64 now)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(pit->counter); i++)
         settle(&pit->counter[i], now);
     if (pit->edge == NEVER || now < pit->edge)
-        return;
+        return false;
     irq_set(&pit->irq0, 0);
     irq_set(&pit->irq0, 1);
     arm(pit, now);
+    return true;
 }
 
 static u64 begin(struct i8254 *pit)
 {
+    u64 now;
     pthread_mutex_lock(&pit->lock);
-    u64 now = ns_to_ticks(clock_now(pit->clock), I8254_HZ);
-    advance(pit, now);
+    /* An interrupt wakes other threads, which may take the processor from this one for
+     * milliseconds: a counter that were to start at the time before that would spoil a guest's
+     * calibration. */
+    do
+        now = ns_to_ticks(clock_now(pit->clock), I8254_HZ);
+    while (advance(pit, now));
     return now;
 }
 

@@ -3,7 +3,7 @@
  * highest-priority cause after each change, as the data sheet's table of IIR does. Two points go
  * beyond the data sheet. A transmitted byte goes to the host under a lock of its own, so that a
  * slow host reader stalls the writer but not the CPUs that look at the registers. And host input is
- * held back until the guest listens: it has switched the receive interrupt on, or polls LSR.
+ * held back until the guest listens: it is ready for receive interrupts, or polls LSR.
  * Drivers empty the FIFO when they start, and what a pipe offers must not be lost in that.
  */
 #include "dev/uart16550.h"
@@ -50,6 +50,7 @@ enum uart_reg {
 
 #define LCR_DLAB 0x80
 
+#define MCR_RTS  0x02
 #define MCR_LOOP 0x10
 #define MCR_ALL  0x1f
 
@@ -121,10 +122,21 @@ static u8 uart_cause(const struct uart16550 *u)
     return IIR_NONE;
 }
 
+/* Does the guest take bytes by interrupt? A driver that uses the modem lines is ready when RTS is
+ * on: Linux switches the receive interrupt on, then clears the FIFO, then sets RTS. For one that
+ * does not use them the interrupt is enough, but not all four: that is a driver looking for the
+ * chip. */
+static bool uart_interrupts_on_rx(const struct uart16550 *u)
+{
+    if (!(u->ier & IER_RX))
+        return false;
+    return u->mcr ? (u->mcr & MCR_RTS) != 0 : u->ier != IER_ALL;
+}
+
 /* Does the guest want input, and is there room for it? */
 static bool uart_listens(const struct uart16550 *u)
 {
-    return ((u->ier & IER_RX) || u->polls >= LISTEN_POLLS) && !(u->mcr & MCR_LOOP) &&
+    return (uart_interrupts_on_rx(u) || u->polls >= LISTEN_POLLS) && !(u->mcr & MCR_LOOP) &&
            u->rx_count < rx_capacity(u);
 }
 

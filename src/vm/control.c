@@ -44,6 +44,12 @@ static bool time_is_up(const struct vm *vm)
     return vm->settings->timeout > 0 && timebase_ns(&vm->time) >= (u64)(vm->settings->timeout * 1e9);
 }
 
+/* Must the run end now, even if nobody reads what the guest prints? */
+static bool giving_up(const struct vm *vm)
+{
+    return vm->requests & (REQUEST_QUIT | REQUEST_FAILED) || time_is_up(vm);
+}
+
 /* Called with the lock held: when it returns no vCPU is in an engine. One may be waiting for the
  * reader of its output: for that it has time, unless the run is being given up. */
 static void park_all(struct vm *vm)
@@ -51,7 +57,7 @@ static void park_all(struct vm *vm)
     vm->park = true;
     pthread_cond_broadcast(&vm->changed);
     while (vm->parked < vm->running) {
-        bool give_up = vm->requests & (REQUEST_QUIT | REQUEST_FAILED) || time_is_up(vm);
+        bool give_up = giving_up(vm);
         pthread_mutex_unlock(&vm->lock);
         if (give_up)
             pc_stop_console(vm->pc);
@@ -209,6 +215,8 @@ static void join_vcpus(struct vm *vm)
     vm->stop = true;
     park_all(vm);
     unpark_all(vm);
+    if (giving_up(vm))
+        pc_stop_console(vm->pc);
     for (unsigned i = 0; i < vm->machine.ncpus; i++)
         if (vm->threads[i].started) {
             pthread_mutex_unlock(&vm->lock);

@@ -1,7 +1,7 @@
 /*
- * What the fuzzers share: random numbers that follow from the seed of a run alone, a machine that is
- * hostile in every place (devices that write memory and raise events in the middle of instructions),
- * and the makers of system state, page tables and code.
+ * What the fuzzers share: random numbers that follow from the seed of a run alone, a machine that
+ * is hostile in every place (devices that write memory and raise events in the middle of
+ * instructions), and the makers of system state, page tables and code.
  */
 #ifndef RINGER_TESTS_FUZZ_H
 #define RINGER_TESTS_FUZZ_H
@@ -9,6 +9,7 @@
 #include "base/timebase.h"
 #include "cpu/model.h"
 #include "cpu/state.h"
+#include "engine/engine.h"
 #include "mem/guestmem.h"
 
 /* --- random numbers: splitmix64 --- */
@@ -43,11 +44,11 @@ static inline bool one_in(struct rng *r, u64 n)
 #define GPA_GDT   0x1000ULL
 #define GPA_LDT   0x1800ULL
 #define GPA_IDT   0x2000ULL
-#define GPA_TSS   0x3000ULL /* the current task, with its I/O permission bitmap */
-#define GPA_TSS2  0x5000ULL /* another one, to switch to */
-#define GPA_PAGES 0x6000ULL /* page tables: the top one first */
-#define GPA_CODE  0x10000ULL
-#define CODE_SIZE 0x1800ULL
+#define GPA_TSS   0x3000ULL  /* the current task, with its I/O permission bitmap */
+#define GPA_TSS2  0x5000ULL  /* another one, to switch to */
+#define GPA_PAGES 0x6000ULL  /* page tables: the top one first */
+#define GPA_CODE  0x10c00ULL /* crosses a page */
+#define CODE_SIZE 0xc00ULL
 #define GPA_STACK 0x20000ULL
 #define GPA_DATA  0x30000ULL
 #define GPA_MMIO  0xa0000ULL /* over RAM */
@@ -84,20 +85,28 @@ enum fuzz_mode {
 struct fuzz_guest {
     struct machine machine;
     struct cpu_model model;
-    struct timebase *time;
     struct vcpu *v;
+    struct fuzz_guest *peer; /* the other processor of the machine, or NULL */
     void *engine;
     u8 *ram;
     enum fuzz_mode mode;
-    u64 base;       /* added to physical addresses that registers point to */
-    struct rng rng; /* of the current stretch, for the devices */
-    unsigned work;  /* what is left of the stretch; EVENT_STOP at 0 */
-    int irq;        /* pending vector, or -1 */
+    bool user_handlers; /* exceptions are handled at CPL 3 */
+    u64 base;           /* added to physical addresses that registers point to */
+    struct rng rng;     /* of the current stretch, for the devices */
+    unsigned work;      /* what is left of the stretch; EVENT_STOP at 0 */
+    int irq;            /* pending vector, or -1 */
 };
 
 /* Ends the process if the host gives nothing. */
 void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time);
+/* A second processor in the machine of g; destroyed with it. */
+void fuzz_guest_create_peer(struct fuzz_guest *peer, struct fuzz_guest *g);
 void fuzz_guest_destroy(struct fuzz_guest *g);
+/* Runs until there is a reason to leave; by single instructions, at most n; after a change of *v.
+ */
+void fuzz_guest_run(struct fuzz_guest *g, struct vm_exit *x);
+void fuzz_guest_step(struct fuzz_guest *g, unsigned n, struct vm_exit *x);
+void fuzz_guest_changed(struct fuzz_guest *g);
 /* Some registers and the last blocks' first instructions, to stderr. */
 void fuzz_guest_dump(const struct fuzz_guest *g);
 
@@ -106,11 +115,13 @@ void fuzz_disturb(struct fuzz_guest *g, struct rng *r);
 /* Some of the stretch's work is done. */
 void fuzz_work(struct fuzz_guest *g, unsigned amount);
 
-/* Fills the pages from GPA_PAGES for the paging mode that v's registers say: everything is mapped, again
- * and again, and some entries are random. */
+/* Fills the pages from GPA_PAGES for the paging mode that v's registers say: everything is mapped,
+ * again and again, and some entries are random. */
 void fuzz_page_tables(struct fuzz_guest *g, struct rng *r);
 /* Memory and registers for a run. */
 void fuzz_state(struct fuzz_guest *g, struct rng *r);
+/* The other processor: like the first, with general registers of its own. */
+void fuzz_state_peer(struct fuzz_guest *peer, struct rng *r);
 /* An address or a number worth trying. */
 u64 fuzz_value(const struct fuzz_guest *g, struct rng *r);
 /* Fills buf with instructions, more or less. */

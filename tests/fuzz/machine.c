@@ -10,6 +10,7 @@
 #include "cpu/irq.h"
 #include "engine/engine.h"
 #include "engine/sem/native.h"
+#include "engine/sem/sem.h"
 #include "fuzz.h"
 #include "mem/portbus.h"
 #include "mem/tlb.h"
@@ -33,19 +34,23 @@ static void write_something(struct fuzz_guest *g, struct rng *r)
 
 void fuzz_disturb(struct fuzz_guest *g, struct rng *r)
 {
-    static const u32 events[] = {EVENT_NMI, EVENT_SMI, EVENT_TLB_FLUSH, EVENT_INTR, EVENT_INIT, EVENT_STOP};
+    static const u32 events[] = {EVENT_NMI,  EVENT_SMI,  EVENT_TLB_FLUSH,
+                                 EVENT_INTR, EVENT_INIT, EVENT_STOP};
     switch (rnd_below(r, 8)) {
     case 0:
     case 1:
         write_something(g, r);
         break;
     case 2:
-        atomic_fetch_or(&g->v->events, events[rnd_below(r, one_in(r, 16) ? ARRAY_SIZE(events) : 3)]);
+        atomic_fetch_or(g->peer ? &g->peer->v->events : &g->v->events,
+                        events[rnd_below(r, one_in(r, 16) ? ARRAY_SIZE(events) : 3)]);
         break;
     case 3:
         if (one_in(r, 4)) {
             guestmem_set_a20(g->machine.mem, one_in(r, 2));
             atomic_fetch_or(&g->v->events, EVENT_TLB_FLUSH);
+            if (g->peer)
+                atomic_fetch_or(&g->peer->v->events, EVENT_TLB_FLUSH);
         }
         break;
     case 4:
@@ -59,6 +64,9 @@ void fuzz_disturb(struct fuzz_guest *g, struct rng *r)
 }
 
 /* --- devices --- */
+
+/* Whose thread this is. */
+static __thread struct fuzz_guest *running;
 
 static u64 device_read(struct fuzz_guest *g)
 {
@@ -74,32 +82,36 @@ static void device_write(struct fuzz_guest *g)
 
 static u64 mmio_read(void *ctx, u64 off, unsigned size)
 {
+    (void)ctx;
     (void)off;
     (void)size;
-    return device_read(ctx);
+    return device_read(running);
 }
 
 static void mmio_write(void *ctx, u64 off, u64 value, unsigned size)
 {
+    (void)ctx;
     (void)off;
     (void)value;
     (void)size;
-    device_write(ctx);
+    device_write(running);
 }
 
 static u32 port_read(void *ctx, u16 port, unsigned size)
 {
+    (void)ctx;
     (void)port;
     (void)size;
-    return (u32)device_read(ctx);
+    return (u32)device_read(running);
 }
 
 static void port_write(void *ctx, u16 port, u32 value, unsigned size)
 {
+    (void)ctx;
     (void)port;
     (void)value;
     (void)size;
-    device_write(ctx);
+    device_write(running);
 }
 
 static const struct mmio_ops mmio = {mmio_read, mmio_write};
@@ -149,7 +161,17 @@ static void irq_reset(struct vcpu *v, bool init)
     (void)init;
 }
 
-static const struct irq_ops irq = {irq_pending, irq_acknowledge, irq_write_cr8, irq_read_msr, irq_write_msr, irq_reset};
+/* FERR#, with CR0.NE clear. */
+static void x87_error(struct vcpu *v)
+{
+    struct fuzz_guest *g = v->irq_ctx;
+    fuzz_work(g, 1);
+    g->irq = 0x75;
+    atomic_fetch_or(&v->events, EVENT_INTR);
+}
+
+static const struct irq_ops irq = {irq_pending,  irq_acknowledge, irq_write_cr8,
+                                   irq_read_msr, irq_write_msr,   irq_reset};
 
 /* --- the whole --- */
 
@@ -161,58 +183,107 @@ static void must(int ret, const struct error *err)
     }
 }
 
+static void add_vcpu(struct fuzz_guest *g, struct machine *m)
+{
+    struct error err = {""};
+    g->v = aligned_alloc(64, align_up(sizeof(*g->v), 64));
+    if (!g->v)
+        exit(2);
+    memset(g->v, 0, sizeof(*g->v));
+    g->v->bsp = true;
+    g->v->machine = m;
+    g->v->irq = &irq;
+    g->v->irq_ctx = g;
+    g->v->ferr = x87_error;
+    must(tlb_create(g->v), &err);
+    cpu_reset(g->v);
+    must(engine_interp.attach(g->engine, g->v, &err), &err);
+}
+
+static void remove_vcpu(struct fuzz_guest *g)
+{
+    engine_interp.detach(g->engine, g->v);
+    native_destroy(g->v);
+    tlb_destroy(g->v);
+    free(g->v);
+}
+
 void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time)
 {
     struct error err = {""};
     struct rng r = {1};
     u8 rom[0x10000];
     memset(g, 0, sizeof(*g));
-    g->time = time;
     struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = time->tsc_hz, .kvmclock = true};
     cpu_model_init(&g->model, &opt);
     g->machine = (struct machine){.time = time, .model = &g->model, .ncpus = 1};
     must(guestmem_create(RAM_SIZE, &g->machine.mem, &err), &err);
     fuzz_program(&r, rom, sizeof(rom));
     must(guestmem_add_rom(g->machine.mem, GPA_ROM, rom, sizeof(rom), &err), &err);
-    must(guestmem_add_mmio(g->machine.mem, GPA_MMIO, 0x4000, &mmio, g, NULL, &err), &err);
-    must(guestmem_add_mmio(g->machine.mem, GPA_MMIO2, 0x400, &mmio, g, NULL, &err), &err);
+    must(guestmem_add_mmio(g->machine.mem, GPA_MMIO, 0x4000, &mmio, NULL, NULL, &err), &err);
+    must(guestmem_add_mmio(g->machine.mem, GPA_MMIO2, 0x400, &mmio, NULL, NULL, &err), &err);
     must(portbus_create(&g->machine.ports, &err), &err);
-    must(portbus_add(g->machine.ports, 0, 0x80, &port, g, NULL, false, &err), &err);
-    must(portbus_add(g->machine.ports, 0x80, 0x1000, &port, g, NULL, true, &err), &err);
-    must(portbus_add(g->machine.ports, 0xfffe, 2, &port, g, NULL, true, &err), &err);
+    must(portbus_add(g->machine.ports, 0, 0x80, &port, NULL, NULL, false, &err), &err);
+    must(portbus_add(g->machine.ports, 0x80, 0x1000, &port, NULL, NULL, true, &err), &err);
+    must(portbus_add(g->machine.ports, 0xfffe, 2, &port, NULL, NULL, true, &err), &err);
     g->ram = guestmem_ram(g->machine.mem);
-    g->v = aligned_alloc(64, align_up(sizeof(*g->v), 64));
-    if (!g->v)
-        exit(2);
-    memset(g->v, 0, sizeof(*g->v));
-    g->v->bsp = true;
-    g->v->machine = &g->machine;
-    g->v->irq = &irq;
-    g->v->irq_ctx = g;
-    g->machine.vcpu[0] = g->v;
-    must(tlb_create(g->v), &err);
-    cpu_reset(g->v);
     must(engine_interp.create(&g->machine, &g->engine, &err), &err);
-    must(engine_interp.attach(g->engine, g->v, &err), &err);
+    add_vcpu(g, &g->machine);
+    g->machine.vcpu[0] = g->v;
+}
+
+void fuzz_guest_create_peer(struct fuzz_guest *peer, struct fuzz_guest *g)
+{
+    struct error err = {""};
+    *peer = *g;
+    add_vcpu(peer, &g->machine);
+    peer->v->id = 1;
+    g->machine.vcpu[1] = peer->v;
+    g->machine.ncpus = 2;
+    g->peer = peer;
+    peer->peer = g;
+    must(guestmem_set_threads(g->machine.mem, 2, &err), &err);
 }
 
 void fuzz_guest_destroy(struct fuzz_guest *g)
 {
-    engine_interp.detach(g->engine, g->v);
+    if (g->peer)
+        remove_vcpu(g->peer);
+    remove_vcpu(g);
     engine_interp.destroy(g->engine);
-    native_destroy(g->v);
-    tlb_destroy(g->v);
-    free(g->v);
     portbus_destroy(g->machine.ports);
     guestmem_destroy(g->machine.mem);
+}
+
+void fuzz_guest_run(struct fuzz_guest *g, struct vm_exit *x)
+{
+    running = g;
+    engine_interp.run(g->engine, g->v, x);
+}
+
+/* Events are for the engine that hands single instructions over; here they wait. */
+void fuzz_guest_step(struct fuzz_guest *g, unsigned n, struct vm_exit *x)
+{
+    running = g;
+    while (n-- && sem_step(g->v, x) && !(atomic_load(&g->v->events) & EVENT_STOP))
+        ;
+    fuzz_guest_changed(g);
+}
+
+void fuzz_guest_changed(struct fuzz_guest *g)
+{
+    engine_interp.state_changed(g->engine, g->v);
 }
 
 void fuzz_guest_dump(const struct fuzz_guest *g)
 {
     struct vcpu *v = g->v;
-    fprintf(stderr, "mode %d cpl %u rip %llx rflags %llx cr0 %llx cr4 %llx efer %llx activity %u, last blocks:\n", v->mode, v->cpl,
-            (unsigned long long)v->rip, (unsigned long long)v->rflags, (unsigned long long)v->cr0, (unsigned long long)v->cr4,
-            (unsigned long long)v->efer, v->activity);
+    fprintf(stderr,
+            "mode %d cpl %u rip %llx rflags %llx cr0 %llx cr4 %llx efer %llx activity %u, last "
+            "blocks:\n",
+            v->mode, v->cpl, (unsigned long long)v->rip, (unsigned long long)v->rflags,
+            (unsigned long long)v->cr0, (unsigned long long)v->cr4, (unsigned long long)v->efer,
+            v->activity);
     for (unsigned n = 0; n < TUNE_LAST_BRANCHES; n++) {
         u64 rip = v->last_rip[(v->last_pos + n) % TUNE_LAST_BRANCHES], gpa;
         u64 lin = v->mode == MODE_LONG64 ? rip : (u32)(rip + v->seg[SEG_CS].base);

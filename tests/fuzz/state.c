@@ -1,7 +1,7 @@
 /*
- * The state that a run begins with. It is one that a CPU can be in, or nearly: registers obey the rules
- * that MOV CRn enforces, for the engines may rely on these; the tables in memory are valid for the most
- * part, so that exceptions lead to code and the run goes on, and random for the rest.
+ * The state that a run begins with. It is one that a CPU can be in, or nearly: registers obey the
+ * rules that MOV CRn enforces, for the engines may rely on these; the tables in memory are valid
+ * for the most part, so that exceptions lead to code and the run goes on, and random for the rest.
  */
 #include "fuzz.h"
 #include "mem/tlb.h"
@@ -26,8 +26,9 @@ static u64 code_offset(struct rng *r)
 /* Physical address of something that is there. */
 static u64 interesting_gpa(struct rng *r)
 {
-    static const u64 at[] = {GPA_GDT,  GPA_IDT,  GPA_TSS,  GPA_TSS2, GPA_PAGES, GPA_CODE, GPA_CODE, GPA_STACK, GPA_DATA,
-                             GPA_DATA, GPA_DATA, GPA_DATA, GPA_MMIO, GPA_ROM,   GPA_MMIO2};
+    static const u64 at[] = {GPA_GDT,  GPA_IDT,  GPA_TSS,   GPA_TSS2, GPA_PAGES,
+                             GPA_CODE, GPA_CODE, GPA_STACK, GPA_DATA, GPA_DATA,
+                             GPA_DATA, GPA_DATA, GPA_MMIO,  GPA_ROM,  GPA_MMIO2};
     u64 gpa = at[rnd_below(r, ARRAY_SIZE(at))];
     if (one_in(r, 8))
         return gpa + PAGE_SIZE - rnd_below(r, 64); /* crosses a page, perhaps */
@@ -37,10 +38,46 @@ static u64 interesting_gpa(struct rng *r)
 static u64 interesting_number(struct rng *r)
 {
     static const u64 number[] = {
-        0,          1,          2,          8,          0x10,       0x7f,       0x80,       0xff,       0x7fff,     0x8000,
-        0xffff,     0x7fffffff, 0x80000000, 0xffffffff, BIT(32),    BIT(47) - 1, BIT(47),   ~BIT(47),   BIT(63),    ~0ULL,
-        MSR_EFER,   MSR_STAR,   MSR_LSTAR,  MSR_FS_BASE, MSR_PAT,   MSR_TSC,    MSR_APIC_BASE, 0x830,   MSR_SYSENTER_CS, MSR_DEBUGCTL,
-        MSR_KVM_SYSTEM_TIME_NEW, MSR_MTRR_DEF_TYPE, SEL_CODE32, SEL_CODE64, SEL_DATA, SEL_DATAU, SEL_TSS, SEL_TSS2, SEL_CALL, SEL_TASK,
+        0,
+        1,
+        2,
+        8,
+        0x10,
+        0x7f,
+        0x80,
+        0xff,
+        0x7fff,
+        0x8000,
+        0xffff,
+        0x7fffffff,
+        0x80000000,
+        0xffffffff,
+        BIT(32),
+        BIT(47) - 1,
+        BIT(47),
+        ~BIT(47),
+        BIT(63),
+        ~0ULL,
+        MSR_EFER,
+        MSR_STAR,
+        MSR_LSTAR,
+        MSR_FS_BASE,
+        MSR_PAT,
+        MSR_TSC,
+        MSR_APIC_BASE,
+        0x830,
+        MSR_SYSENTER_CS,
+        MSR_DEBUGCTL,
+        MSR_KVM_SYSTEM_TIME_NEW,
+        MSR_MTRR_DEF_TYPE,
+        SEL_CODE32,
+        SEL_CODE64,
+        SEL_DATA,
+        SEL_DATAU,
+        SEL_TSS,
+        SEL_TSS2,
+        SEL_CALL,
+        SEL_TASK,
     };
     return number[rnd_below(r, ARRAY_SIZE(number))];
 }
@@ -91,13 +128,15 @@ static u64 strange_entry(struct rng *r, u64 entry, unsigned size)
     case 4:
         return (entry & ~7ULL) | 1 | (rnd(r) & 6);
     default:
-        return GPA_PAGES + rnd_below(r, 6) * PAGE_SIZE + 0x67; /* tables as pages or of the wrong level */
+        return GPA_PAGES + rnd_below(r, 6) * PAGE_SIZE +
+               0x67; /* tables as pages or of the wrong level */
     }
 }
 
-static void fill_table(struct fuzz_guest *g, struct rng *r, u64 table, unsigned size, unsigned entries, u64 next, u64 flags)
+static void fill_table(struct fuzz_guest *g, struct rng *r, u64 table, unsigned size,
+                       unsigned entries, u64 next, u64 flags)
 {
-    u64 odds = BIT(3 + rnd_below(r, 6));
+    u64 odds = BIT(4 + rnd_below(r, 6));
     for (unsigned n = 0; n < entries; n++) {
         u64 page = next ? next : n % (RAM_SIZE / PAGE_SIZE) * PAGE_SIZE;
         u64 e = page | flags;
@@ -132,7 +171,8 @@ void fuzz_page_tables(struct fuzz_guest *g, struct rng *r)
 
 static u64 system_descriptor(u64 base, u64 limit, u64 access)
 {
-    return (limit & 0xffff) | (base & 0xffffff) << 16 | access << 40 | (limit >> 16 & 15) << 48 | (base >> 24 & 0xff) << 56;
+    return (limit & 0xffff) | (base & 0xffffff) << 16 | access << 40 | (limit >> 16 & 15) << 48 |
+           (base >> 24 & 0xff) << 56;
 }
 
 static u64 gate(u64 sel, u64 off, u64 access)
@@ -149,6 +189,8 @@ static u16 gate_selector(const struct fuzz_guest *g, struct rng *r)
 {
     if (one_in(r, 32))
         return random_selector(r);
+    if (g->user_handlers)
+        return g->v->efer & EFER_LMA ? SEL_CODE64U : SEL_CODE32U;
     return g->v->efer & EFER_LMA ? SEL_CODE64 : one_in(r, 8) ? SEL_CODE16 : SEL_CODE32;
 }
 
@@ -166,12 +208,17 @@ static void make_gdt(struct fuzz_guest *g, struct rng *r)
     put64(g, GPA_GDT + (SEL_CODE64U & ~7), 0x00affb000000ffff);
     put64(g, GPA_GDT + SEL_CODE16, system_descriptor(GPA_CODE, 0xffff, 0x9b));
     put64(g, GPA_GDT + SEL_DATA16, system_descriptor(GPA_DATA, 0xffff, 0x93));
-    put64(g, GPA_GDT + SEL_TSS, system_descriptor(g->base + GPA_TSS, 0x1fff, lma || one_in(r, 4) ? 0x89 : 0x8b));
+    put64(g, GPA_GDT + SEL_TSS,
+          system_descriptor(g->base + GPA_TSS, 0x1fff, lma || one_in(r, 4) ? 0x89 : 0x8b));
     put64(g, GPA_GDT + SEL_TSS + 8, lma ? g->base >> 32 : rnd(r));
     put64(g, GPA_GDT + SEL_LDT, system_descriptor(g->base + GPA_LDT, 0x7f, 0x82));
     put64(g, GPA_GDT + SEL_LDT + 8, lma ? g->base >> 32 : rnd(r));
-    put64(g, GPA_GDT + SEL_TSS2, system_descriptor(g->base + GPA_TSS2, 0x67 + rnd_below(r, 2) * 0x100, one_in(r, 4) ? 0x81 : 0x89));
-    put64(g, GPA_GDT + SEL_CALL, gate(gate_selector(g, r), g->base + GPA_CODE + code_offset(r), 0xec) | rnd_below(r, 32) << 32);
+    put64(g, GPA_GDT + SEL_TSS2,
+          system_descriptor(g->base + GPA_TSS2, 0x67 + rnd_below(r, 2) * 0x100,
+                            one_in(r, 4) ? 0x81 : 0x89));
+    put64(g, GPA_GDT + SEL_CALL,
+          gate(gate_selector(g, r), g->base + GPA_CODE + code_offset(r), 0xec) | rnd_below(r, 32)
+                                                                                     << 32);
     put64(g, GPA_GDT + SEL_CALL + 8, lma ? g->base >> 32 : rnd(r));
     put64(g, GPA_GDT + SEL_TASK, gate(SEL_TSS2, 0, 0xe5));
     if (one_in(r, 4))
@@ -217,7 +264,10 @@ static void make_task(struct fuzz_guest *g, struct rng *r, u64 tss)
     put32(g, tss + 0x24, (u32)(rnd(r) & (one_in(r, 4) ? 0x3ffed7 : 0xed7)) | 2);
     put32(g, tss + 0x38, (u32)(g->base + GPA_STACK + 0x800));
     for (unsigned n = 0; n < 6; n++)
-        put32(g, tss + 0x48 + 4 * n, one_in(r, 8) ? random_selector(r) : n == 1 ? SEL_CODE32 : SEL_DATA);
+        put32(g, tss + 0x48 + 4 * n,
+              one_in(r, 8) ? random_selector(r)
+              : n == 1     ? SEL_CODE32
+                           : SEL_DATA);
     put32(g, tss + 0x60, one_in(r, 2) ? SEL_LDT : 0);
     put32(g, tss + 0x64, (u32)(0x68 + rnd_below(r, 0x100)) << 16);
 }
@@ -242,9 +292,11 @@ static struct segment flat(u16 sel, u32 attr)
 static void real_segments(struct fuzz_guest *g, struct rng *r)
 {
     struct vcpu *v = g->v;
-    static const u16 sel[6] = {GPA_DATA >> 4, GPA_CODE >> 4, GPA_STACK >> 4, GPA_DATA >> 4, GPA_CODE >> 4, GPA_PAGES >> 4};
+    static const u16 sel[6] = {GPA_DATA >> 4, GPA_CODE >> 4, GPA_STACK >> 4,
+                               GPA_DATA >> 4, GPA_CODE >> 4, GPA_PAGES >> 4};
     for (unsigned s = 0; s < 6; s++) {
-        v->seg[s] = (struct segment){.sel = sel[s], .attr = DATA_ATTR, .limit = 0xffff, .base = (u64)sel[s] << 4};
+        v->seg[s] = (struct segment){
+            .sel = sel[s], .attr = DATA_ATTR, .limit = 0xffff, .base = (u64)sel[s] << 4};
         if (g->mode == FUZZ_V86)
             v->seg[s].attr |= 3 << 5;
         if (g->mode == FUZZ_UNREAL && one_in(r, 2)) {
@@ -280,9 +332,11 @@ static void protected_segments(struct fuzz_guest *g, struct rng *r)
         v->seg[SEG_GS].base = one_in(r, 2) ? 0 : (u64)sign_extend(rnd(r), 4);
         break;
     case FUZZ_PROT16:
-        v->seg[SEG_CS] = (struct segment){.sel = SEL_CODE16, .attr = CODE_ATTR | dpl, .limit = 0xffff, .base = GPA_CODE};
+        v->seg[SEG_CS] = (struct segment){
+            .sel = SEL_CODE16, .attr = CODE_ATTR | dpl, .limit = 0xffff, .base = GPA_CODE};
         if (one_in(r, 2))
-            v->seg[SEG_SS] = (struct segment){.sel = SEL_DATA16, .attr = DATA_ATTR | dpl, .limit = 0xffff, .base = GPA_STACK};
+            v->seg[SEG_SS] = (struct segment){
+                .sel = SEL_DATA16, .attr = DATA_ATTR | dpl, .limit = 0xffff, .base = GPA_STACK};
         break;
     default:
         v->seg[SEG_CS] = flat(v->cpl ? SEL_CODE32U : SEL_CODE32, CODE_ATTR | SEG_DB | SEG_G | dpl);
@@ -298,11 +352,14 @@ static void control_registers(struct fuzz_guest *g, struct rng *r)
     v->cr0 |= rnd(r) & (CR0_WP | CR0_AM | CR0_MP);
     if (one_in(r, 8))
         v->cr0 ^= rnd(r) & (CR0_TS | CR0_EM | CR0_NE);
-    v->cr4 = rnd(r) & cpu_cr4_allowed(&g->model) & ~(CR4_PAE | CR4_PCIDE | CR4_OSFXSR | CR4_OSXSAVE | CR4_OSXMMEXCPT | CR4_SMEP | CR4_SMAP | CR4_UMIP);
+    v->cr4 = rnd(r) & cpu_cr4_allowed(&g->model) &
+             ~(CR4_PAE | CR4_PCIDE | CR4_OSFXSR | CR4_OSXSAVE | CR4_OSXMMEXCPT | CR4_SMEP |
+               CR4_SMAP | CR4_UMIP);
     if (longmode || g->mode == FUZZ_PAE)
         v->cr4 |= CR4_PAE;
     if (one_in(r, 4))
-        v->cr4 |= rnd(r) & cpu_cr4_allowed(&g->model) & (CR4_SMEP | CR4_SMAP | CR4_UMIP | (longmode ? CR4_PCIDE : 0));
+        v->cr4 |= rnd(r) & cpu_cr4_allowed(&g->model) &
+                  (CR4_SMEP | CR4_SMAP | CR4_UMIP | (longmode ? CR4_PCIDE : 0));
     if (!one_in(r, 8))
         v->cr4 |= cpu_cr4_allowed(&g->model) & (CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE);
     v->xcr0 = XCR0_X87 | (one_in(r, 8) ? 0 : g->model.xcr0_mask);
@@ -316,8 +373,10 @@ static void tables_and_tasks(struct fuzz_guest *g, struct rng *r)
     bool real = g->mode <= FUZZ_UNREAL;
     v->gdtr = (struct dtable){g->base + GPA_GDT, GDT_ENTRIES * 8 - 1};
     v->idtr = real ? (struct dtable){0, 0x3ff} : (struct dtable){g->base + GPA_IDT, 0xfff};
-    v->tr = (struct segment){.sel = SEL_TSS, .attr = SEG_P | SYS_TSS32_BUSY, .limit = 0x1fff, .base = g->base + GPA_TSS};
-    v->ldtr = (struct segment){.sel = SEL_LDT, .attr = SEG_P | SYS_LDT, .limit = 0x7f, .base = g->base + GPA_LDT};
+    v->tr = (struct segment){
+        .sel = SEL_TSS, .attr = SEG_P | SYS_TSS32_BUSY, .limit = 0x1fff, .base = g->base + GPA_TSS};
+    v->ldtr = (struct segment){
+        .sel = SEL_LDT, .attr = SEG_P | SYS_LDT, .limit = 0x7f, .base = g->base + GPA_LDT};
     if (one_in(r, 16))
         v->idtr.limit = (u16)rnd(r);
     if (one_in(r, 16))
@@ -335,7 +394,8 @@ static void tables_and_tasks(struct fuzz_guest *g, struct rng *r)
 static void debug_and_msrs(struct fuzz_guest *g, struct rng *r)
 {
     struct vcpu *v = g->v;
-    v->msr.star = (u64)(one_in(r, 2) ? SEL_CODE64 : random_selector(r)) << 32 | (u64)random_selector(r) << 48;
+    v->msr.star =
+        (u64)(one_in(r, 2) ? SEL_CODE64 : random_selector(r)) << 32 | (u64)random_selector(r) << 48;
     v->msr.lstar = v->msr.cstar = v->msr.sysenter_eip = g->base + GPA_CODE + code_offset(r);
     v->msr.fmask = rnd(r) & 0xffffffff;
     v->msr.sysenter_cs = one_in(r, 4) ? random_selector(r) : SEL_CODE32;
@@ -370,9 +430,11 @@ static void general_registers(struct fuzz_guest *g, struct rng *r)
     if (g->mode != FUZZ_LONG64)
         for (unsigned n = 0; n < 16; n++)
             v->gpr[n] &= 0xffffffff;
-    v->gpr[RSP] = g->base + (segmented && v->seg[SEG_SS].base ? 0x800 : GPA_STACK + 0x800) - rnd_below(r, 8) * (one_in(r, 8) ? 1 : 8);
+    v->gpr[RSP] = g->base + (segmented && v->seg[SEG_SS].base ? 0x800 : GPA_STACK + 0x800) -
+                  rnd_below(r, 8) * (one_in(r, 8) ? 1 : 8);
     v->rip = code_offset(r) + (segmented ? 0 : g->base + GPA_CODE);
-    v->rflags = FLAG_ONE | (rnd(r) & (FLAGS_ARITH | FLAG_IF | FLAG_IOPL | FLAG_ID | (one_in(r, 8) ? FLAG_DF | FLAG_AC | FLAG_NT | FLAG_RF : 0)));
+    v->rflags = FLAG_ONE | (rnd(r) & (FLAGS_ARITH | FLAG_IF | FLAG_IOPL | FLAG_ID |
+                                      (one_in(r, 8) ? FLAG_DF | FLAG_AC | FLAG_NT | FLAG_RF : 0)));
     if (one_in(r, 16))
         v->rflags |= FLAG_TF;
     if (g->mode == FUZZ_V86)
@@ -388,8 +450,10 @@ void fuzz_state(struct fuzz_guest *g, struct rng *r)
     cpu_reset(v);
     control_registers(g, r);
     if (g->mode == FUZZ_LONG64)
-        g->base = one_in(r, 2) ? 0 : (u64)((i64)(rnd(r) << 37) >> 16); /* a canonical multiple of 2 MiB */
+        g->base =
+            one_in(r, 2) ? 0 : (u64)((i64)(rnd(r) << 37) >> 16); /* a canonical multiple of 2 MiB */
     v->cpl = g->mode == FUZZ_V86 || (g->mode >= FUZZ_PROT32 && one_in(r, 2)) ? 3 : 0;
+    g->user_handlers = v->cpl == 3 && one_in(r, 8);
     tables_and_tasks(g, r);
     fuzz_page_tables(g, r);
     if (g->mode <= FUZZ_V86)
@@ -397,6 +461,11 @@ void fuzz_state(struct fuzz_guest *g, struct rng *r)
     else
         protected_segments(g, r);
     general_registers(g, r);
+    if (g->user_handlers && one_in(r, 2)) { /* alignment checks, on their own stack too */
+        v->cr0 |= CR0_AM;
+        v->rflags |= FLAG_AC;
+        v->gpr[RSP] |= rnd_below(r, 4);
+    }
     debug_and_msrs(g, r);
     floating_point(g, r);
     for (u64 n = 0; n < 0x800; n += 8)
@@ -408,4 +477,22 @@ void fuzz_state(struct fuzz_guest *g, struct rng *r)
         walk_load_pdptes(v, v->cr3);
     cpu_update_mode(v);
     code_written(g->machine.mem, 0, RAM_SIZE);
+}
+
+void fuzz_state_peer(struct fuzz_guest *peer, struct rng *r)
+{
+    struct vcpu *v = peer->v, old = *v;
+    *v = *peer->peer->v;
+    v->id = old.id;
+    v->machine = old.machine;
+    v->tlb = old.tlb;
+    v->irq = old.irq;
+    v->irq_ctx = old.irq_ctx;
+    v->engine_vcpu = old.engine_vcpu;
+    v->native = old.native;
+    v->ferr = old.ferr;
+    peer->mode = peer->peer->mode;
+    peer->base = peer->peer->base;
+    general_registers(peer, r);
+    cpu_update_mode(v);
 }

@@ -408,3 +408,36 @@ TEST(long_mode)
     r = long0(CODE64(".byte 0xea, 0, 0, 0, 0, 8, 0")); /* direct far JMP */
     go_fault(&r, EV_UD, NO_ERR);
 }
+
+TEST(page_faults)
+{
+    /* Far CALL whose second push faults, and a gate to a ring 1 stack that is not mapped. */
+    struct run r = ring3(CODE("call fword ptr [ebx]"));
+    paged(&r, PAGING_32, true);
+    map(PAGING_32, 1, 1, P_ALL);
+    r.sp = WINDOW + 0x1004;
+    r.bx = pointer(SEL_UCODE, 0x100000);
+    if (under_qemu)
+        return; /* pushes are supervisor accesses there */
+    go_fault(&r, EV_PF, 6);
+    EXPECT(r.cr2, WINDOW + 0xffc);
+    EXPECT(r.sp, WINDOW + 0x1004);
+    EXPECT(r.cs, SEL_UCODE);
+    r = ring3(CODE("call fword ptr [ebx]"));
+    paged(&r, PAGING_32, true);
+    tss.ss1 = flat(2, A_DATA | A_DPL(1)) | 1;
+    tss.esp1 = WINDOW + 0x2000;
+    u64 sp = r.sp;
+    r.bx = pointer(slot(0, gate(flat(1, A_CODE | A_DPL(1)), 0x100000, A_CALL32 | A_DPL(3), 0)) | 3, 0);
+    go_fault(&r, EV_PF, 2);
+    EXPECT(r.cr2, WINDOW + 0x1ffc);
+    EXPECT(r.sp, sp);
+    EXPECT(r.ss, SEL_UDATA);
+    /* RETF from a stack that ends. */
+    r = ring3(CODE("retf"));
+    paged(&r, PAGING_32, true);
+    map(PAGING_32, 0, 0, P_ALL);
+    r.sp = WINDOW + 0xffc;
+    go_fault(&r, EV_PF, 4);
+    EXPECT(r.sp, WINDOW + 0xffc);
+}

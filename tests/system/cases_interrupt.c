@@ -501,3 +501,30 @@ TEST(real_mode)
     go_real(&r);
     fault(&r, EV_DE, NO_ERR);
 }
+
+TEST(stack_page_fault)
+{
+    /* The inner stack is not mapped: the #PF is a supervisor write, and finds the program at its
+     * INT, still in ring 3. Its own gate has a stack of the IST. */
+    struct run r = long3(CODE64("int 0x60"));
+    set_handler(VEC, A_INT32 | A_DPL(3), SEL_CODE);
+    idt64[2 * EV_PF] |= 1ull << 32;
+    tss64.rsp[0] = WINDOW + 0x1000;
+    u64 sp = r.sp;
+    go_fault(&r, EV_PF, 2);
+    EXPECT(r.cr2, WINDOW + 0xff8);
+    EXPECT(r.cs, SEL_UCODE64);
+    EXPECT(r.sp, sp);
+    /* IRET from a stack that ends. */
+    r = ring3(CODE("iret"));
+    paged(&r, PAGING_32, true);
+    map(PAGING_32, 0, 0, P_ALL);
+    *(u32 *)(frames[0] + 0xffc) = r.start;
+    r.sp = WINDOW + 0xffc;
+    if (under_qemu)
+        return; /* pops are supervisor accesses there */
+    go_fault(&r, EV_PF, 4);
+    EXPECT(r.cr2, WINDOW + 0x1000);
+    EXPECT(r.sp, WINDOW + 0xffc);
+    EXPECT(r.cs, SEL_UCODE);
+}

@@ -518,3 +518,75 @@ TEST(v86_segments)
     go_fault(&r, EV_SS, 0);
     EXPECT(r.sp, 2);
 }
+
+TEST(string_meets_limit)
+{
+    QEMU_DIFFERS("no segment limits");
+    u32 sel = slot(0, segment((u32)frames, 0xf, A_DATA, FL_DB));
+    struct run r = ring0(CODE("rep movsb"));
+    r.es = sel;
+    r.si = (u32)frames[1];
+    r.di = 8;
+    r.cx = 16;
+    memset(frames[1], 0x66, 16);
+    go_fault(&r, EV_GP, 0);
+    EXPECT(r.di, 16);
+    EXPECT(r.cx, 8);
+    EXPECT(r.si, (u32)frames[1] + 8);
+    EXPECT(frames[0][15], 0x66);
+    r = ring0(CODE("rep lodsd"));
+    r.ds = sel;
+    r.si = 6;
+    r.cx = 4;
+    go_fault(&r, EV_GP, 0);
+    EXPECT(r.si, 14);
+    EXPECT(r.cx, 2);
+}
+
+TEST(string_wraps)
+{
+    /* 16-bit addresses wrap at 64 KiB; the upper halves of the registers stay. */
+    u8 *low = (u8 *)0x9000;
+    struct run r = v86(CODE16("rep stosb"));
+    r.di = 0x5555fffe;
+    r.cx = 0x66660004;
+    r.ax = 0xab;
+    low[0] = low[1] = low[2] = 0;
+    go_done(&r);
+    EXPECT(r.di, 0x55550002);
+    EXPECT(r.cx, 0x66660000);
+    EXPECT(low[0] | low[1] << 8 | low[2] << 16, 0xabab);
+}
+
+TEST(real_mode_end_of_segment)
+{
+    QEMU_DIFFERS("no segment limits");
+    u8 *end = (u8 *)0x17ffd; /* CS 0x800, IP 0xfffd */
+    end[0] = end[1] = end[2] = 0x90;
+    struct run r = real(CODE16("nop"));
+    r.ip = 0xfffd;
+    go_real(&r);
+    EXPECT(r.vec, EV_GP);
+    r = v86(CODE16("nop"));
+    r.ip = 0xfffd;
+    go(&r);
+    EXPECT(r.vec, EV_GP);
+    EXPECT(r.ip, 0x10000);
+}
+
+TEST(a20)
+{
+    /* With the gate shut, bit 20 of physical addresses is 0. */
+    struct run r = real(CODE16("mov dword ptr fs:[0x510], 0x11111111; mov dword ptr es:[0x500], 0x22222222;"
+                               "in al, 0x92; and al, 0xfd; out 0x92, al; mov ebx, fs:[0x510];"
+                               "or al, 2; out 0x92, al; mov ecx, fs:[0x510]"));
+    static u32 *const high = (u32 *)0x100500;
+    u32 saved = *high;
+    r.fs = 0xffff;
+    r.es = 0;
+    go_real(&r);
+    done(&r);
+    *high = saved;
+    EXPECT(r.bx, 0x22222222);
+    EXPECT(r.cx, 0x11111111);
+}

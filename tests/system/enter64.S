@@ -129,6 +129,9 @@ common64:
     mov %rax, RUN_CR2(%rbx)
     xor %eax, %eax
     mov %rax, %dr7
+    mov %cr4, %rax
+    btr $17, %eax /* paging can't end with PCIDE set */
+    mov %rax, %cr4
     mov $monitor_esp, %eax
     mov (%rax), %esp
     pushq $SEL_CODE

@@ -259,6 +259,7 @@ extern u64 pae_pdpt[4], pae_dir[512], pml4[512], long_pdpt[512];
  * mean the same in both modes. */
 struct run paged_run(enum paging kind, bool user, struct code c32, struct code c64);
 #define BOTH(text) CODE(text), CODE64(text)
+#define ONLY32(text) CODE(text), (struct code){0, 0}
 
 /* --- machine --- */
 void outb(u16 port, u8 value);

@@ -29,9 +29,9 @@ static const u8 independent[] = {
     FEAT_TOPOEXT,      FEAT_INVARIANT_TSC, FEAT_HYPERVISOR,
 };
 
-struct cpuid_list {
-    struct kvm_cpuid2 head;
-    struct kvm_cpuid_entry2 entry[MAX_ENTRIES];
+union cpuid_list {
+    struct kvm_cpuid2 cpuid;
+    u8 room[sizeof(struct kvm_cpuid2) + MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2)];
 };
 
 static u32 register_of(const struct kvm_cpuid_entry2 *entry, unsigned reg)
@@ -40,11 +40,11 @@ static u32 register_of(const struct kvm_cpuid_entry2 *entry, unsigned reg)
     return r[reg];
 }
 
-static bool list_has(const struct cpuid_list *list, enum cpu_feature f)
+static bool list_has(const union cpuid_list *list, enum cpu_feature f)
 {
     u32 subleaf = features[f].leaf == 0xd ? 1 : 0;
-    for (u32 i = 0; i < list->head.nent; i++) {
-        const struct kvm_cpuid_entry2 *entry = &list->entry[i];
+    for (u32 i = 0; i < list->cpuid.nent; i++) {
+        const struct kvm_cpuid_entry2 *entry = &list->cpuid.entries[i];
         if (entry->function == features[f].leaf && entry->index == subleaf)
             return register_of(entry, features[f].reg) >> features[f].bit & 1;
     }
@@ -62,7 +62,7 @@ static bool is_independent(unsigned feature)
 /* Adds to what is in `missing`. */
 static int find_missing(int kvm_fd, bool *missing)
 {
-    struct cpuid_list list = {.head = {.nent = MAX_ENTRIES}};
+    union cpuid_list list = {.cpuid = {.nent = MAX_ENTRIES}};
     if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, &list) < 0)
         return -errno;
     for (unsigned f = 0; f < FEAT_COUNT; f++)
@@ -96,12 +96,12 @@ int kvm_cpuid_init(struct kvm_engine *e, struct error *err)
 int kvm_cpuid_set(struct kvm_engine *e, struct kvm_vcpu *k, struct error *err)
 {
     const struct cpu_model *model = e->machine->model;
-    struct cpuid_list list = {.head = {.nent = 0}};
+    union cpuid_list list = {.room = {0}};
     for (unsigned i = 0; i < model->nleaves; i++) {
         const struct cpuid_leaf *leaf = &model->leaf[i];
         u32 r[4];
         cpu_cpuid(k->v, leaf->leaf, leaf->subleaf, r);
-        list.entry[list.head.nent++] = (struct kvm_cpuid_entry2){
+        list.cpuid.entries[list.cpuid.nent++] = (struct kvm_cpuid_entry2){
             .function = leaf->leaf,
             .index = leaf->subleaf,
             .flags = leaf->has_subleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,

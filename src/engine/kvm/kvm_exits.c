@@ -130,6 +130,7 @@ static bool exit_hlt(struct kvm_engine *e, struct kvm_vcpu *k, struct vm_exit *e
     (void)e;
     (void)exit;
     k->v->activity = ACTIVITY_HALTED;
+    k->can_inject = k->if_flag; /* an interrupt shadow has ended with HLT */
     return true;
 }
 

@@ -30,9 +30,9 @@ static const struct kept_msr {
     {MSR_TSC_AUX, offsetof(struct vcpu, msr.tsc_aux), FEAT_RDTSCP},
 };
 
-struct msr_list {
-    struct kvm_msrs head;
-    struct kvm_msr_entry entry[ARRAY_SIZE(kept)];
+union msr_list {
+    struct kvm_msrs msrs;
+    u8 room[sizeof(struct kvm_msrs) + ARRAY_SIZE(kept) * sizeof(struct kvm_msr_entry)];
 };
 
 /* What the guest may do without us. TSC only for reading: a write changes v->tsc_offset. FS and GS
@@ -72,34 +72,34 @@ static u64 *field_of(struct vcpu *v, const struct kept_msr *m)
     return (u64 *)((char *)v + m->field);
 }
 
-static int transfer(struct kvm_vcpu *k, unsigned long request, struct msr_list *list)
+static int transfer(struct kvm_vcpu *k, unsigned long request, union msr_list *list)
 {
     int n = ioctl(k->fd, request, list);
     if (n < 0)
         return -errno;
-    return (u32)n == list->head.nmsrs ? 0 : -EINVAL;
+    return (u32)n == list->msrs.nmsrs ? 0 : -EINVAL;
 }
 
 int kvm_msrs_push(struct kvm_engine *e, struct kvm_vcpu *k)
 {
-    struct msr_list list = {.head = {.nmsrs = 0}};
+    union msr_list list = {.room = {0}};
     for (unsigned i = 0; i < ARRAY_SIZE(kept); i++)
         if (cpu_has(e->machine->model, kept[i].feature))
-            list.entry[list.head.nmsrs++] =
+            list.msrs.entries[list.msrs.nmsrs++] =
                 (struct kvm_msr_entry){.index = kept[i].msr, .data = *field_of(k->v, &kept[i])};
     return transfer(k, KVM_SET_MSRS, &list);
 }
 
 int kvm_msrs_pull(struct kvm_engine *e, struct kvm_vcpu *k)
 {
-    struct msr_list list = {.head = {.nmsrs = 0}};
+    union msr_list list = {.room = {0}};
     for (unsigned i = 0; i < ARRAY_SIZE(kept); i++)
         if (cpu_has(e->machine->model, kept[i].feature))
-            list.entry[list.head.nmsrs++].index = kept[i].msr;
+            list.msrs.entries[list.msrs.nmsrs++].index = kept[i].msr;
     int rc = transfer(k, KVM_GET_MSRS, &list);
     for (unsigned i = 0, n = 0; rc == 0 && i < ARRAY_SIZE(kept); i++)
         if (cpu_has(e->machine->model, kept[i].feature))
-            *field_of(k->v, &kept[i]) = list.entry[n++].data;
+            *field_of(k->v, &kept[i]) = list.msrs.entries[n++].data;
     return rc;
 }
 
@@ -108,10 +108,10 @@ static int set_tsc(struct kvm_vcpu *k)
     u64 offset = k->v->tsc_offset - k->v->machine->time->start_tsc;
     struct kvm_device_attr attr = {
         .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (u64)(uintptr_t)&offset};
-    struct msr_list list = {.head = {.nmsrs = 1}};
+    union msr_list list = {.msrs = {.nmsrs = 1}};
     if (k->tsc_attr)
         return ioctl(k->fd, KVM_SET_DEVICE_ATTR, &attr) < 0 ? -errno : 0;
-    list.entry[0] = (struct kvm_msr_entry){.index = MSR_TSC, .data = sem_tsc(k->v)};
+    list.msrs.entries[0] = (struct kvm_msr_entry){.index = MSR_TSC, .data = sem_tsc(k->v)};
     return transfer(k, KVM_SET_MSRS, &list);
 }
 
@@ -121,14 +121,14 @@ static int set_tsc(struct kvm_vcpu *k)
 int kvm_tsc_push(struct kvm_vcpu *k)
 {
     struct vcpu *v = k->v;
-    struct msr_list list = {.head = {.nmsrs = 1}};
+    union msr_list list = {.msrs = {.nmsrs = 1}};
     int rc = set_tsc(k);
-    list.entry[0].index = MSR_TSC;
+    list.msrs.entries[0].index = MSR_TSC;
     if (rc == 0)
         rc = transfer(k, KVM_GET_MSRS, &list);
     if (rc < 0)
         return rc;
-    u64 hz = v->machine->time->tsc_hz, late = sem_tsc(v) - list.entry[0].data;
+    u64 hz = v->machine->time->tsc_hz, late = sem_tsc(v) - list.msrs.entries[0].data;
     if (late + hz < 2 * hz) /* less than a second apart */
         return 0;
     if (v->stats.count[STAT_ENGINE_SWITCHES])

@@ -12,6 +12,9 @@
 #define ERROR_EXT 1u
 #define DR6_HITS  0xfull
 
+/* More faults in a row than any delivery has that ends; see deliver(). */
+#define MAX_FAULTS 8
+
 /* --- delivery, and faults during delivery --- */
 
 enum fault_class {
@@ -102,16 +105,20 @@ static bool escalate(struct vcpu *v, struct delivery *d, bool d_is_exception)
     return true;
 }
 
-/* Delivers d and what comes of it; never raises a guest fault. */
+/* Delivers d and what comes of it; never raises a guest fault. Benign faults don't add up to a double
+ * fault, so a handler for #AC that runs at CPL 3 on a misaligned stack faults for ever, on a CPU too. Here
+ * the delivery is then given up: the instruction runs again, faults again, and in between the run
+ * loop sees what other threads want. */
 static void deliver(struct vcpu *v, struct delivery *d, bool is_exception)
 {
     jmp_buf outer;
     volatile bool exception = is_exception;
+    volatile unsigned faults = 0;
     memcpy(outer, v->unwind, sizeof(outer));
     int why = setjmp(v->unwind);
     if (why == UNWIND_FAULT && !escalate(v, d, exception)) {
         v->activity = ACTIVITY_SHUTDOWN;
-    } else if (why != UNWIND_EXIT) {
+    } else if (why != UNWIND_EXIT && faults++ <= MAX_FAULTS) {
         exception = exception || why == UNWIND_FAULT;
         sem_deliver(v, d);
     }

@@ -34,11 +34,12 @@ static inline u64 sem_code_lin(const struct vcpu *v)
     return v->mode == MODE_LONG64 ? v->rip : (v->seg[SEG_CS].base + v->rip) & 0xffffffff;
 }
 
-/* Lets IP wrap as the mode says, after the last instruction of a run moved it by its length. */
+/* Lets EIP wrap after the last instruction of a run moved it by its length. IP does not: what
+ * follows an instruction that ends at ffffh is a #GP (sem_check_rip), in real mode too. */
 static inline void sem_wrap_rip(struct vcpu *v)
 {
     if (v->mode != MODE_LONG64)
-        v->rip &= sem_code16(v) ? 0xffff : 0xffffffff;
+        v->rip &= 0xffffffff;
 }
 
 /* Do RF, TF or breakpoints ask for the slow path? */

@@ -243,7 +243,7 @@ ALWAYS_INLINE void string_any(struct vcpu *v, const struct insn *i, unsigned siz
         set_count(v, i, left);
         if (done)
             return;
-        if (left && (!budget || v->code_written || vcpu_events(v))) {
+        if (left && (!budget || v->code_written || v->pending_db || vcpu_events(v))) {
             v->rip = sem_start(v);
             return;
         }
