@@ -31,7 +31,7 @@ LINK_vm     := vm boot dev host engine mem cpu base
 objs_of  = $(patsubst src/%,$(BUILD)/obj/%.o,$(basename $(shell find src/$(1) -name '*.c' -o -name '*.S')))
 archives = $(patsubst %,$(BUILD)/lib/%.a,$(1))
 
-.PHONY: all tests clean check-unit
+.PHONY: all tests clean check-unit bench
 all: $(BUILD)/ringer
 
 $(BUILD)/ringer: $(call archives,$(LAYERS))
@@ -77,6 +77,10 @@ tests: $(UNIT) $(INSN_TEST)
 
 check-unit: $(UNIT)
 	@for t in $(UNIT); do $$t || exit 1; done
+
+# Measures against native and against QEMU's TCG; see bench/README.md.
+bench: all
+	bench/run
 
 clean:
 	rm -rf build/obj build/lib build/unit build/ringer build/san

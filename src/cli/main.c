@@ -1,5 +1,6 @@
 /*
- * The program: picks the command, turns how a run ended into the exit status and one line on stderr.
+ * The program: picks the command, turns how a run ended into the exit status and one line on
+ * stderr.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +84,8 @@ static int run(int argc, char **argv)
 
 static int list_engines(void)
 {
-    printf("%-8s %-6s %-22s %s\n", "engine", "works", "integer loop", "what it is, or why it does not work");
+    printf("%-8s %-6s %-22s %s\n", "engine", "works", "integer loop",
+           "what it is, or why it does not work");
     for (unsigned i = 0; engines[i]; i++) {
         double speed;
         struct error err = {""};
@@ -112,7 +114,8 @@ int main(int argc, char **argv)
         printf("ringer %s\n", RINGER_VERSION);
         return 0;
     }
-    if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0 || strcmp(command, "help") == 0) {
+    if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0 ||
+        strcmp(command, "help") == 0) {
         options_help();
         return 0;
     }

@@ -53,7 +53,8 @@ static bool parse_seconds(const char *text, size_t len, double *seconds)
 static int set_engine(struct settings *s, const char *arg, struct error *err)
 {
     if (strcmp(arg, "auto") != 0 && !engine_find(arg))
-        return error_set(err, EINVAL, "--engine %s: no such engine; `ringer engines` lists them", arg);
+        return error_set(err, EINVAL, "--engine %s: no such engine; `ringer engines` lists them",
+                         arg);
     s->engine = arg;
     return 0;
 }
@@ -91,8 +92,10 @@ static int set_append(struct settings *s, const char *arg, struct error *err)
 
 static int set_linux_boot(struct settings *s, const char *arg, struct error *err)
 {
-    static const char *const names[] = {
-        [LINUX_BOOT_AUTO] = "auto", [LINUX_BOOT_16] = "16", [LINUX_BOOT_32] = "32", [LINUX_BOOT_64] = "64"};
+    static const char *const names[] = {[LINUX_BOOT_AUTO] = "auto",
+                                        [LINUX_BOOT_16] = "16",
+                                        [LINUX_BOOT_32] = "32",
+                                        [LINUX_BOOT_64] = "64"};
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (strcmp(arg, names[i]) == 0) {
             s->boot.linux_protocol = (enum linux_protocol)i;
@@ -173,14 +176,16 @@ static int no_firmware(struct settings *s, const char *arg, struct error *err)
 static int no_disk(struct settings *s, const char *arg, struct error *err)
 {
     (void)s;
-    return error_set(err, ENOTSUP, "--disk %s: this version has no disk controller; put files in an --initrd",
+    return error_set(err, ENOTSUP,
+                     "--disk %s: this version has no disk controller; put files in an --initrd",
                      arg);
 }
 
 static int no_cdrom(struct settings *s, const char *arg, struct error *err)
 {
     (void)s;
-    return error_set(err, ENOTSUP, "--cdrom %s: this version has no disk controller; put files in an --initrd",
+    return error_set(err, ENOTSUP,
+                     "--cdrom %s: this version has no disk controller; put files in an --initrd",
                      arg);
 }
 
@@ -233,35 +238,46 @@ static int set_switch_after(struct settings *s, const char *arg, struct error *e
     const char *colon = strchr(arg, ':');
     struct engine_switch sw;
     if (!colon || !parse_seconds(arg, (size_t)(colon - arg), &sw.after_seconds))
-        return error_set(err, EINVAL, "--switch-after %s: takes SECONDS:ENGINE, for example 2.5:kvm", arg);
+        return error_set(err, EINVAL,
+                         "--switch-after %s: takes SECONDS:ENGINE, for example 2.5:kvm", arg);
     sw.engine = colon + 1;
     const struct engine_ops *ops = engine_find(sw.engine);
     if (!ops)
-        return error_set(err, EINVAL, "--switch-after %s: no engine '%s'; `ringer engines` lists them", arg,
+        return error_set(err, EINVAL,
+                         "--switch-after %s: no engine '%s'; `ringer engines` lists them", arg,
                          sw.engine);
     if (s->nswitches == MAX_SWITCHES)
         return error_set(err, EINVAL, "--switch-after: at most %d times", MAX_SWITCHES);
     if (s->nswitches && s->switches[s->nswitches - 1].after_seconds >= sw.after_seconds)
-        return error_set(err, EINVAL, "--switch-after %s: must come later than the one before it", arg);
+        return error_set(err, EINVAL, "--switch-after %s: must come later than the one before it",
+                         arg);
     s->switches[s->nswitches++] = sw;
     return ops->probe(err);
 }
 
 static const struct option options[] = {
-    {"engine", "NAME", "how guest code is run: auto (default: the fastest that works here), or a\n"
-                       "name that `ringer engines` lists", set_engine},
-    {"switch-after", "SECONDS:NAME", "move the running guest to another engine; may be repeated", set_switch_after},
+    {"engine", "NAME",
+     "how guest code is run: auto (default: the fastest that works here), or a\n"
+     "name that `ringer engines` lists",
+     set_engine},
+    {"switch-after", "SECONDS:NAME", "move the running guest to another engine; may be repeated",
+     set_switch_after},
     {"kernel", "FILE", "Linux bzImage, Multiboot 1 image, or (with --raw) a raw image", set_kernel},
-    {"initrd", "FILE", "initial RAM disk; for Multiboot: modules, 'FILE ARGS' separated by commas", set_initrd},
+    {"initrd", "FILE", "initial RAM disk; for Multiboot: modules, 'FILE ARGS' separated by commas",
+     set_initrd},
     {"append", "STRING", "kernel command line", set_append},
     {"linux-boot", "PROTOCOL", "Linux boot protocol: auto (default), 16, 32 or 64", set_linux_boot},
-    {"raw", "ADDRESS[:ENTRY]", "the kernel file is loaded at ADDRESS and started in real mode at ENTRY", set_raw},
+    {"raw", "ADDRESS[:ENTRY]",
+     "the kernel file is loaded at ADDRESS and started in real mode at ENTRY", set_raw},
     {"mem", "SIZE", "guest memory, for example 256M or 4G (default 512M)", set_mem},
     {"cpus", "N", "processors, 1 to 16 (default 1), each a host thread", set_cpus},
-    {"serial", "WHERE", "first serial port: stdio (default), file:NAME or none; on a terminal Ctrl-A X\n"
-                        "quits and Ctrl-A H helps", set_serial},
+    {"serial", "WHERE",
+     "first serial port: stdio (default), file:NAME or none; on a terminal Ctrl-A X\n"
+     "quits and Ctrl-A H helps",
+     set_serial},
     {"no-kvmclock", NULL, "do not offer KVM's paravirtual clock to the guest", set_no_kvmclock},
-    {"debug-exit", NULL, "a guest write of V to port 0xf4 exits with status (V << 1) | 1", set_debug_exit},
+    {"debug-exit", NULL, "a guest write of V to port 0xf4 exits with status (V << 1) | 1",
+     set_debug_exit},
     {"no-reboot", NULL, "exit with status 4 when the guest asks for a reset", set_no_reboot},
     {"timeout", "SECONDS", "give up after this time, with status 124", set_timeout},
     {"stats", "HOW", "counters at the end: text (to stderr) or json:FILE", set_stats},
@@ -290,7 +306,8 @@ static int parse_one(int argc, char **argv, int *i, struct settings *s, struct e
     size_t len = equals ? (size_t)(equals - word) - 2 : strlen(word) - 2;
     const struct option *o = find_option(word + 2, len);
     if (!o)
-        return error_set(err, EINVAL, "%.*s: no such option; see ringer --help", (int)len + 2, word);
+        return error_set(err, EINVAL, "%.*s: no such option; see ringer --help", (int)len + 2,
+                         word);
     if (!o->argument) {
         if (equals)
             return error_set(err, EINVAL, "--%s takes no value", o->name);
@@ -328,7 +345,8 @@ int options_parse(int argc, char **argv, struct settings *s, struct error *err)
 static void print_option(const struct option *o)
 {
     char left[48];
-    snprintf(left, sizeof(left), "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+    snprintf(left, sizeof(left), "--%s%s%s", o->name, o->argument ? " " : "",
+             o->argument ? o->argument : "");
     const char *line = o->help;
     for (;;) {
         const char *end = strchr(line, '\n');
@@ -343,7 +361,8 @@ static void print_option(const struct option *o)
 
 void options_help(void)
 {
-    printf("ringer runs x86 guests (16, 32 and 64 bit) on Linux, with or without hardware virtualization.\n\n"
+    printf("ringer runs x86 guests (16, 32 and 64 bit) on Linux, with or without hardware "
+           "virtualization.\n\n"
            "Usage:\n"
            "  ringer run --kernel FILE [options]   run a guest\n"
            "  ringer engines                       what can run guests here, and how fast\n"
@@ -352,14 +371,16 @@ void options_help(void)
            "Options of `ringer run`:\n");
     for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
         print_option(&options[i]);
-    printf("\nExit status:\n"
-           "  0    the guest powered off, or Ctrl-A X was typed\n"
-           "  2    wrong usage, or an error of the host\n"
-           "  3    the guest failed: triple fault, or code that the engine cannot run\n"
-           "  4    the guest asked for a reset and --no-reboot was given\n"
-           "  124  the time of --timeout was up\n"
-           "  odd  (V << 1) | 1 after a write of V to the debug-exit port\n"
-           "SIGTERM, SIGINT and SIGHUP stop the guest, write out what it printed, and end ringer by that signal.\n\n"
-           "Example:\n"
-           "  ringer run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\" --mem 512M\n");
+    printf(
+        "\nExit status:\n"
+        "  0    the guest powered off, or Ctrl-A X was typed\n"
+        "  2    wrong usage, or an error of the host\n"
+        "  3    the guest failed: triple fault, or code that the engine cannot run\n"
+        "  4    the guest asked for a reset and --no-reboot was given\n"
+        "  124  the time of --timeout was up\n"
+        "  odd  (V << 1) | 1 after a write of V to the debug-exit port\n"
+        "SIGTERM, SIGINT and SIGHUP stop the guest, write out what it printed, and end ringer by "
+        "that signal.\n\n"
+        "Example:\n"
+        "  ringer run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\" --mem 512M\n");
 }

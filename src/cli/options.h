@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "vm/settings.h"
 
-/* Parses the arguments of `ringer run`, argv[0] being the command. Strings point into argv. Returns 0,
- * 1 if --help was asked for, or a negative errno with the one sentence in err. */
+/* Parses the arguments of `ringer run`, argv[0] being the command. Strings point into argv. Returns
+ * 0, 1 if --help was asked for, or a negative errno with the one sentence in err. */
 int options_parse(int argc, char **argv, struct settings *s, struct error *err);
 
 /* Prints the whole help to stdout. */

@@ -97,7 +97,12 @@ struct insn {
     u8 flags;      /* INSN_* */
     u8 feature;    /* enum cpu_feature (cpu/model.h) that must be offered; FEAT_COUNT: none */
     u8 nopd;       /* explicit operands */
+    /* The memory operand's address once more, by sem_bind: as what is to be added up and cut off.
+     * Offsets are those of 64-bit fields in struct vcpu. */
+    u16 base_at, index_at, seg_at;
+    u8 quick_seg; /* bit that vcpu.quick_segs must have for this to be the linear address; or 0 */
     u8 raw[15];    /* the bytes themselves */
+    u64 lin_mask;
     struct operand opd[4]; /* explicit operands, destination first (Intel order) */
 };
 
@@ -115,7 +120,7 @@ enum decode_status {
 };
 
 /* Decodes the instruction in bytes[0..n), n at most 15, for `mode` (enum cpu_mode). On DECODE_OK
- * fills everything but sem and aux. Stateless and thread-safe. */
+ * fills everything but what sem_bind does. Stateless and thread-safe. */
 enum decode_status insn_decode(const u8 *bytes, unsigned n, enum cpu_mode mode, struct insn *out);
 
 /* Formats the instruction in Intel syntax as it stands at address rip, for dumps and traces. */

@@ -93,21 +93,47 @@ static enum cpu_mode code_mode(const struct vcpu *v)
     return cs & SEG_DB ? MODE_COMPAT32 : MODE_COMPAT16;
 }
 
-static bool segment_flat(const struct segment *s)
+static bool segment_unlimited(const struct segment *s)
 {
-    return s->base == 0 && s->limit == 0xffffffff && (s->attr & (SEG_P | SEG_S)) == (SEG_P | SEG_S) &&
+    return s->limit == 0xffffffff && (s->attr & (SEG_P | SEG_S)) == (SEG_P | SEG_S) &&
            !(s->attr & SEG_UNUSABLE);
+}
+
+static bool data_unlimited(const struct segment *s)
+{
+    return segment_unlimited(s) &&
+           (s->attr & (SEG_CODE | SEG_WRITABLE | SEG_DOWN)) == SEG_WRITABLE;
 }
 
 static bool data_flat(const struct segment *s)
 {
-    return segment_flat(s) && (s->attr & (SEG_CODE | SEG_WRITABLE | SEG_DOWN)) == SEG_WRITABLE;
+    return data_unlimited(s) && s->base == 0;
 }
 
 static bool all_flat(const struct vcpu *v)
 {
-    return segment_flat(&v->seg[SEG_CS]) && data_flat(&v->seg[SEG_DS]) &&
+    const struct segment *cs = &v->seg[SEG_CS];
+    return segment_unlimited(cs) && cs->base == 0 && data_flat(&v->seg[SEG_DS]) &&
            data_flat(&v->seg[SEG_ES]) && data_flat(&v->seg[SEG_SS]);
+}
+
+static u8 quick_segments(const struct vcpu *v)
+{
+    unsigned quick = 0;
+    if (v->mode == MODE_LONG64)
+        return 0xff;
+    for (unsigned s = 0; cpu_protected(v) && s < ARRAY_SIZE(v->seg); s++)
+        if (data_unlimited(&v->seg[s]))
+            quick |= 1U << s;
+    return (u8)quick;
+}
+
+static u64 flat_stack(const struct vcpu *v)
+{
+    const struct segment *ss = &v->seg[SEG_SS];
+    if (v->mode == MODE_LONG64)
+        return ~0ULL;
+    return cpu_protected(v) && data_flat(ss) && ss->attr & SEG_DB ? 0xffffffff : 0;
 }
 
 void cpu_update_mode(struct vcpu *v)
@@ -115,6 +141,8 @@ void cpu_update_mode(struct vcpu *v)
     v->mode = (u8)code_mode(v);
     v->long_mode = (v->efer & EFER_LMA) != 0;
     v->flat = v->mode == MODE_LONG64 || all_flat(v);
+    v->quick_segs = quick_segments(v);
+    v->flat_stack = flat_stack(v);
     bool ac = (v->rflags & FLAG_AC) != 0;
     v->align_check = (v->cr0 & CR0_AM) && ac && v->cpl == 3;
     if (v->cpl == 3)

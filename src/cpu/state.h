@@ -158,12 +158,15 @@ struct vcpu {
     u64 gpr[16]; /* enum gpr */
     u64 rip;
     u64 rflags; /* bit 1 always set */
+    u64 no_reg; /* always 0: read in place of a base, an index or a segment base that is not there */
+    u64 flat_stack; /* mask of rSP if that is a linear address without checks, else 0; derived */
     _Atomic u32 events; /* enum vcpu_event */
     u8 cpl;
     u8 mode;     /* enum cpu_mode; derived */
     u8 shadow;   /* enum shadow, for the coming instruction boundary */
     u8 tlb_ctx;  /* enum tlb_context of ordinary data accesses; derived */
     bool align_check;    /* CR0.AM && EFLAGS.AC && CPL 3; derived */
+    u8 quick_segs;  /* BIT(n): an access by segment n needs no check but paging's; derived */
     bool flat;           /* CS, DS, ES and SS have base 0 and no limit, or 64-bit mode; derived */
     bool long_mode;      /* EFER.LMA; derived copy */
     bool nmi_blocked;
@@ -234,7 +237,7 @@ void cpu_reset(struct vcpu *v);
 /* As after INIT: like reset, but FPU, MSRs, TSC and most APIC state survive (SDM table 10-1). */
 void cpu_init(struct vcpu *v);
 
-/* Recomputes mode, flat, long_mode, align_check and tlb_ctx. Call after any change of CR0,
+/* Recomputes the fields that are marked as derived. Call after any change of CR0,
  * CR4, EFER, RFLAGS.VM/AC, CPL or a segment register. */
 void cpu_update_mode(struct vcpu *v);
 

@@ -27,8 +27,8 @@
 #define PC_PCI_CONFIG   0xcf8
 #define PC_RESET        0xcf9
 
-#define PC_IOAPIC_ADDR  0xfec00000ULL
-#define PC_LAPIC_ADDR   0xfee00000ULL
+#define PC_IOAPIC_ADDR 0xfec00000ULL
+#define PC_LAPIC_ADDR  0xfee00000ULL
 
 #define PC_IRQ_TIMER    0 /* GSI 2 at the IOAPIC */
 #define PC_IRQ_KEYBOARD 1
@@ -37,7 +37,7 @@
 #define PC_IRQ_ACPI     9
 #define PC_IRQ_MOUSE    12
 
-#define PC_IOAPIC_PINS  24
-#define PC_PCI_GSI      16 /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
+#define PC_IOAPIC_PINS 24
+#define PC_PCI_GSI     16 /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
 
 #endif

@@ -27,7 +27,8 @@ const struct engine_ops *vm_choose_engine(const char *name, struct error *why)
     if (strcmp(name, "auto") != 0) {
         const struct engine_ops *ops = engine_find(name);
         if (!ops)
-            error_set(why, EINVAL, "--engine %s: no such engine; `ringer engines` lists them", name);
+            error_set(why, EINVAL, "--engine %s: no such engine; `ringer engines` lists them",
+                      name);
         return ops && ops->probe(why) == 0 ? ops : NULL;
     }
     const struct engine_ops *best = NULL;
@@ -43,14 +44,15 @@ const struct engine_ops *vm_choose_engine(const char *name, struct error *why)
             break; /* they are listed best first */
     }
     if (best)
-        error_set(why, 0, "engine %s: the fastest here, %.0f million instructions/s in a loop", best->name,
-                  best_speed / 1e6);
+        error_set(why, 0, "engine %s: the fastest here, %.0f million instructions/s in a loop",
+                  best->name, best_speed / 1e6);
     else
         error_set(why, ENODEV, "no engine works on this host; `ringer engines` says why");
     return best;
 }
 
-/* Real mode: 66 40 = inc eax; 66 01 c3 = add ebx, eax; 66 31 d9 = xor ecx, ebx; eb f6 = jmp back. */
+/* Real mode: 66 40 = inc eax; 66 01 c3 = add ebx, eax; 66 31 d9 = xor ecx, ebx; eb f6 = jmp back.
+ */
 static const u8 loop_code[] = {0x66, 0x40, 0x66, 0x01, 0xc3, 0x66, 0x31, 0xd9, 0xeb, 0xf6};
 #define LOOP_ADDR  0x1000
 #define LOOP_INSNS 4
@@ -75,8 +77,7 @@ static int make_tiny(struct tiny_guest *g, struct error *err)
 {
     timebase_init(&g->time);
     bool missing[FEAT_COUNT] = {false};
-    struct cpu_model_options opt = {
-        .ncpus = 1, .tsc_hz = g->time.tsc_hz, .without = missing};
+    struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = g->time.tsc_hz, .without = missing};
     if (g->ops->missing_features)
         g->ops->missing_features(missing);
     cpu_model_init(&g->model, &opt);

@@ -1,6 +1,7 @@
 /*
- * The control loop, on the main thread: waits for what devices, vCPUs or the user ask of the whole machine
- * and carries it out with all vCPUs parked: power off, reset, a change of engine, the time limit.
+ * The control loop, on the main thread: waits for what devices, vCPUs or the user ask of the whole
+ * machine and carries it out with all vCPUs parked: power off, reset, a change of engine, the time
+ * limit.
  */
 #include "vm/machine.h"
 
@@ -41,7 +42,8 @@ void vm_fail(struct vm *vm, struct vcpu *v, enum outcome_kind kind, const char *
 
 static bool time_is_up(const struct vm *vm)
 {
-    return vm->settings->timeout > 0 && timebase_ns(&vm->time) >= (u64)(vm->settings->timeout * 1e9);
+    return vm->settings->timeout > 0 &&
+           timebase_ns(&vm->time) >= (u64)(vm->settings->timeout * 1e9);
 }
 
 /* Must the run end now, even if nobody reads what the guest prints? */
@@ -75,7 +77,8 @@ static void park_all(struct vm *vm)
     }
 }
 
-/* Lets parked vCPUs go on, and waits until they have left, so that the next park_all() counts right. */
+/* Lets parked vCPUs go on, and waits until they have left, so that the next park_all() counts
+ * right. */
 static void unpark_all(struct vm *vm)
 {
     vm->park = false;

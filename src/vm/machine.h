@@ -1,9 +1,10 @@
 /*
- * The inside of a virtual machine, shared by the files of vm/: what struct vm holds and who drives it.
+ * The inside of a virtual machine, shared by the files of vm/: what struct vm holds and who drives
+ * it.
  *
- * Threads: the main thread runs the control loop (control.c); each vCPU has one (vcpu_thread.c); the
- * clock has one; a console back end may have one. Whoever wants something of the whole machine posts a request; the
- * control loop carries it out with all vCPUs parked.
+ * Threads: the main thread runs the control loop (control.c); each vCPU has one (vcpu_thread.c);
+ * the clock has one; a console back end may have one. Whoever wants something of the whole machine
+ * posts a request; the control loop carries it out with all vCPUs parked.
  */
 #ifndef RINGER_VM_MACHINE_H
 #define RINGER_VM_MACHINE_H
@@ -30,7 +31,7 @@ struct vcpu_thread {
     struct vcpu *cpu;
     pthread_t thread;
     bool started;
-    _Atomic bool sleeping; /* waits for events on a futex */
+    _Atomic bool sleeping;     /* waits for events on a futex */
     pthread_mutex_t kick_lock; /* for attached: an engine goes away only when nobody kicks it */
     bool attached;
     u64 engine_ns, idle_ns;
@@ -49,12 +50,12 @@ struct vm {
     const struct engine_ops *ops;
     void *engine;
 
-    pthread_mutex_t lock; /* for all below */
+    pthread_mutex_t lock;   /* for all below */
     pthread_cond_t changed; /* CLOCK_MONOTONIC */
-    unsigned requests;    /* enum vm_request */
+    unsigned requests;      /* enum vm_request */
     u32 debug_value;
-    bool park;            /* vCPUs leave their engine and wait */
-    bool stop;            /* vCPUs end their threads */
+    bool park; /* vCPUs leave their engine and wait */
+    bool stop; /* vCPUs end their threads */
     unsigned parked, running;
     unsigned attach_failures;
     struct vm_outcome outcome;

@@ -1,7 +1,7 @@
 /*
- * The board: an i440FX/PIIX-like PC. Creates every chip, gives each its ports and wires, in the order
- * in which they depend on each other. ISA interrupt n goes to input n of the PICs and to pin n of the
- * I/O APIC, but for the timer, which is on pin 2 (the ACPI MADT says so, boot/acpi.c).
+ * The board: an i440FX/PIIX-like PC. Creates every chip, gives each its ports and wires, in the
+ * order in which they depend on each other. ISA interrupt n goes to input n of the PICs and to pin
+ * n of the I/O APIC, but for the timer, which is on pin 2 (the ACPI MADT says so, boot/acpi.c).
  */
 #include "vm/pc.h"
 
@@ -126,8 +126,7 @@ static int create_pci_and_power(struct pc *pc, struct error *err)
     if ((rc = reset_ports_create(&pc->opt.power, &pc->reset_ports, err)) < 0 ||
         (rc = reset_ports_attach(pc->reset_ports, ports, err)) < 0 ||
         (rc = pci_create(pc->reset_ports, &pc->pci, err)) < 0 ||
-        (rc = pci_attach(pc->pci, ports, err)) < 0 ||
-        (rc = piix_add_functions(pc->pci, err)) < 0 ||
+        (rc = pci_attach(pc->pci, ports, err)) < 0 || (rc = piix_add_functions(pc->pci, err)) < 0 ||
         (rc = acpi_pm_create(pc->opt.clock, &pc->opt.power, isa_line(pc, PC_IRQ_ACPI), &pc->acpi_pm,
                              err)) < 0)
         return rc;

@@ -1,6 +1,6 @@
 /*
- * What the user gets to see after a run: counters as text or JSON, and the dump of a processor whose
- * guest failed.
+ * What the user gets to see after a run: counters as text or JSON, and the dump of a processor
+ * whose guest failed.
  */
 #include "vm/machine.h"
 
@@ -40,8 +40,8 @@ static void print_text(const struct vm *vm, const struct stats *s)
         if (!s->count[i])
             continue;
         if (strcmp(stat_info[i].unit, "ns") == 0)
-            fprintf(stderr, "  %-28s %15.3f s      %s\n", stat_info[i].name, (double)s->count[i] / 1e9,
-                    stat_info[i].help);
+            fprintf(stderr, "  %-28s %15.3f s      %s\n", stat_info[i].name,
+                    (double)s->count[i] / 1e9, stat_info[i].help);
         else
             fprintf(stderr, "  %-28s %15" PRIu64 " %-6s %s\n", stat_info[i].name, s->count[i],
                     stat_info[i].unit, stat_info[i].help);
@@ -65,7 +65,8 @@ static int write_json(const struct vm *vm, const struct stats *s, struct error *
     int rc = json_dump_file(root, path, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     json_decref(root);
     if (rc < 0)
-        return error_errno(err, errno ? errno : EIO, "--stats json:%s: cannot write the file", path);
+        return error_errno(err, errno ? errno : EIO, "--stats json:%s: cannot write the file",
+                           path);
     return 0;
 }
 
@@ -92,8 +93,8 @@ static const char *const mode_names[] = {
 
 static void dump_segment(const char *name, const struct segment *s)
 {
-    fprintf(stderr, "  %-4s %04x base %016" PRIx64 " limit %08x attr %05x\n", name, s->sel, s->base, s->limit,
-            s->attr);
+    fprintf(stderr, "  %-4s %04x base %016" PRIx64 " limit %08x attr %05x\n", name, s->sel, s->base,
+            s->limit, s->attr);
 }
 
 static void dump_registers(const struct vcpu *v)
@@ -104,17 +105,21 @@ static void dump_registers(const struct vcpu *v)
     for (unsigned i = 0; i < 16; i++)
         fprintf(stderr, "%s%-3s %016" PRIx64 "%s", i % 4 ? " " : "  ", gpr_names[i], v->gpr[i],
                 i % 4 == 3 ? "\n" : "");
-    fprintf(stderr, "  rip %016" PRIx64 " rflags %08" PRIx64 " cpl %u, %s\n", v->rip, v->rflags, v->cpl,
-            mode_names[v->mode]);
+    fprintf(stderr, "  rip %016" PRIx64 " rflags %08" PRIx64 " cpl %u, %s\n", v->rip, v->rflags,
+            v->cpl, mode_names[v->mode]);
     for (unsigned i = 0; i < 6; i++)
         dump_segment(seg_names[i], &v->seg[i]);
     dump_segment("ldtr", &v->ldtr);
     dump_segment("tr", &v->tr);
     fprintf(stderr, "  gdtr base %016" PRIx64 " limit %04x   idtr base %016" PRIx64 " limit %04x\n",
             v->gdtr.base, v->gdtr.limit, v->idtr.base, v->idtr.limit);
-    fprintf(stderr, "  cr0 %08" PRIx64 " cr2 %016" PRIx64 " cr3 %016" PRIx64 " cr4 %08" PRIx64 " efer %04" PRIx64
-            "\n", v->cr0, v->cr2, v->cr3, v->cr4, v->efer);
-    fprintf(stderr, "  dr6 %08" PRIx64 " dr7 %08" PRIx64 "; last fault delivered: vector %u, error code %x\n",
+    fprintf(stderr,
+            "  cr0 %08" PRIx64 " cr2 %016" PRIx64 " cr3 %016" PRIx64 " cr4 %08" PRIx64
+            " efer %04" PRIx64 "\n",
+            v->cr0, v->cr2, v->cr3, v->cr4, v->efer);
+    fprintf(stderr,
+            "  dr6 %08" PRIx64 " dr7 %08" PRIx64
+            "; last fault delivered: vector %u, error code %x\n",
             v->dr[6], v->dr[7], v->fault.vector, v->fault.error);
 }
 
@@ -137,7 +142,8 @@ static void disassemble(struct vcpu *v, u64 rip, unsigned count, u64 stop)
         u64 lin = v->mode == MODE_LONG64 ? rip : v->seg[SEG_CS].base + rip;
         unsigned n = peek_code(v, lin, bytes);
         if (n == 0 || insn_decode(bytes, n, v->mode, &i) != DECODE_OK) {
-            fprintf(stderr, "  %016" PRIx64 "  (%s)\n", rip, n ? "no valid instruction" : "not mapped");
+            fprintf(stderr, "  %016" PRIx64 "  (%s)\n", rip,
+                    n ? "no valid instruction" : "not mapped");
             return;
         }
         for (unsigned b = 0; b < i.len; b++)

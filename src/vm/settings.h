@@ -21,11 +21,11 @@ struct settings {
     struct boot_options boot;
     u64 mem_size; /* bytes */
     unsigned cpus;
-    const char *serial;   /* "stdio", "none" or "file:PATH" */
-    bool debug_exit;      /* the debug-exit port 0xf4 is there */
+    const char *serial; /* "stdio", "none" or "file:PATH" */
+    bool debug_exit;    /* the debug-exit port 0xf4 is there */
     bool no_reboot;
     bool kvmclock;
-    double timeout;       /* seconds, 0 = none */
+    double timeout; /* seconds, 0 = none */
     enum stats_format stats;
     const char *stats_path; /* STATS_JSON */
     struct engine_switch switches[MAX_SWITCHES];

@@ -1,7 +1,7 @@
 /*
- * The run loop of one virtual processor, on its own host thread: runs the engine until it comes back
- * and acts on why it did; takes INIT and SIPI; sleeps while halted; parks when the control loop wants
- * all processors to stand still, and changes engine there.
+ * The run loop of one virtual processor, on its own host thread: runs the engine until it comes
+ * back and acts on why it did; takes INIT and SIPI; sleeps while halted; parks when the control
+ * loop wants all processors to stand still, and changes engine there.
  */
 #include "vm/machine.h"
 
@@ -44,7 +44,8 @@ static void set_attached(struct vcpu_thread *t, bool attached)
     pthread_mutex_unlock(&t->kick_lock);
 }
 
-/* INIT and SIPI change the state from outside: it must be in *v first, and the engine told after. */
+/* INIT and SIPI change the state from outside: it must be in *v first, and the engine told after.
+ */
 static void fetch_state(struct vcpu_thread *t)
 {
     if (t->vm->ops->sync)
@@ -156,7 +157,8 @@ static void run_engine(struct vcpu_thread *t, struct vm_exit *x)
     t->engine_ns += timebase_ns(&t->vm->time) - start;
 }
 
-/* One turn: an event, a sleep, or a run of the engine. Returns false when this vCPU cannot go on. */
+/* One turn: an event, a sleep, or a run of the engine. Returns false when this vCPU cannot go on.
+ */
 static bool turn(struct vcpu_thread *t)
 {
     struct vcpu *v = t->cpu;

@@ -139,10 +139,8 @@ static int create_processors(struct vm *vm, struct error *err)
     const struct settings *s = vm->settings;
     bool missing[FEAT_COUNT] = {false};
     find_missing_features(vm, missing);
-    struct cpu_model_options opt = {.kvmclock = s->kvmclock,
-                                    .ncpus = s->cpus,
-                                    .tsc_hz = vm->time.tsc_hz,
-                                    .without = missing};
+    struct cpu_model_options opt = {
+        .kvmclock = s->kvmclock, .ncpus = s->cpus, .tsc_hz = vm->time.tsc_hz, .without = missing};
     cpu_model_init(&vm->model, &opt);
     say_withheld(&vm->model);
     vm->machine.model = &vm->model;

@@ -24,14 +24,15 @@ enum outcome_kind {
 struct vm_outcome {
     enum outcome_kind kind;
     u32 value;
-    unsigned cpu; /* GUEST_FAILED, HOST_ERROR: which vCPU */
+    unsigned cpu;   /* GUEST_FAILED, HOST_ERROR: which vCPU */
     char text[512]; /* one sentence */
 };
 
 /* Builds the machine and loads the guest. settings must outlive the vm. */
 int vm_create(const struct settings *settings, struct vm **out, struct error *err);
 
-/* Runs the guest until it ends. Returns 0 and the outcome, or a negative errno if it could not start. */
+/* Runs the guest until it ends. Returns 0 and the outcome, or a negative errno if it could not
+ * start. */
 int vm_run(struct vm *vm, struct vm_outcome *outcome, struct error *err);
 
 /* Ends a running guest from another thread or a console callback. */
@@ -45,8 +46,8 @@ int vm_report_stats(struct vm *vm, struct error *err);
 /* After OUTCOME_GUEST_FAILED: registers and the last instructions of that vCPU, to stderr. */
 void vm_dump_cpu(struct vm *vm, unsigned cpu);
 
-/* The engine that --engine NAME means here; for "auto" the best one that works. Fills err with the reason why
- * not, or for "auto" the one line that says which and why. NULL: none. */
+/* The engine that --engine NAME means here; for "auto" the best one that works. Fills err with the
+ * reason why not, or for "auto" the one line that says which and why. NULL: none. */
 const struct engine_ops *vm_choose_engine(const char *name, struct error *why);
 
 /* Speed of an engine on a tiny guest's integer loop, in guest instructions per second. Negative

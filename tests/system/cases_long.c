@@ -254,3 +254,96 @@ TEST(cmpxchg16b)
     r.di = (u32)p + 8; /* must be aligned */
     go_fault(&r, EV_GP, 0);
 }
+
+TEST(tables_64)
+{
+    u8 *p = frames[0];
+    /* LDT and TSS descriptors have 16 bytes here; the type of the upper half must be 0. */
+    gdt[SEL_T(0) / 8] = segment((u32)ldt, 0x7f, A_LDT, 0);
+    gdt[SEL_T(1) / 8] = 0;
+    struct run r = long0(CODE64("lldt ax; sldt rcx; str rdx"));
+    r.ax = SEL_T(0);
+    r.cx = r.dx = ~0ull;
+    go_done(&r);
+    EXPECT(r.cx, SEL_T(0));
+    EXPECT(r.dx, SEL_TSS64);
+    r = long0(CODE64("ltr ax"));
+    r.ax = SEL_TSS64; /* busy */
+    go_fault(&r, EV_GP, SEL_TSS64);
+    if (under_qemu)
+        return;
+    gdt[SEL_T(1) / 8] = 0x1f0000000000;
+    r = long0(CODE64("lldt ax"));
+    r.ax = SEL_T(0);
+    go_fault(&r, EV_GP, SEL_T(0));
+    gdt[SEL_T(1) / 8] = 0x8000; /* base not canonical */
+    r = long0(CODE64("lldt ax"));
+    r.ax = SEL_T(0);
+    go_fault(&r, EV_GP, SEL_T(0));
+    memset(p, 0, 16);
+    *(u64 *)(p + 2) = BAD;
+    r = long0(CODE64("lgdt [rbx]"));
+    r.bx = (u32)p;
+    go_fault(&r, EV_GP, 0);
+    /* A call gate is 16 bytes; the type field of its upper half must be 0. */
+    slot(0, gate(SEL_CODE64, 0x100000, A_CALL32 | A_DPL(3), 0));
+    gdt[SEL_T(1) / 8] = 0x1f0000000000;
+    r = compat3(CODE("call fword ptr [ebx]"));
+    r.bx = (u32)p;
+    *(u32 *)p = 0;
+    *(u32 *)(p + 4) = SEL_T(0) | 3;
+    go_fault(&r, EV_GP, SEL_T(0));
+}
+
+TEST(stack_sizes)
+{
+    struct run r = long3(CODE64("mov rdx, rsp; push fs; sub rdx, rsp; pop rax; mov rcx, rsp; push bx; sub rcx, rsp; pop si"));
+    r.bx = 0x1234;
+    go_done(&r);
+    EXPECT(r.dx, 8);
+    EXPECT(r.ax & 0xffff, SEL_UDATA);
+    EXPECT(r.cx, 2);
+    EXPECT(r.si & 0xffff, 0x1234);
+    r = long3(CODE64("push -5; pop rax; enter 16, 1; mov rcx, [rsp+16]; mov rdx, rbp; leave"));
+    u64 sp = r.sp;
+    go_done(&r);
+    EXPECT(r.ax, (u64)-5);
+    EXPECT(r.cx, sp - 8);
+    EXPECT(r.dx, sp - 8);
+    EXPECT(r.sp, sp);
+}
+
+TEST(segment_bases)
+{
+    /* Loading a selector sets the base anew, 32 bits of it; MSRs take all 64. */
+    struct run r = long0(CODE64("mov ecx, 0xc0000100; mov eax, 0; mov edx, 0xffff8000; wrmsr; rdmsr; mov esi, edx;"
+                                "mov edi, 0x10; mov fs, edi; rdmsr; mov eax, edx"));
+    go_done(&r);
+    EXPECT(r.si, 0xffff8000);
+    EXPECT(r.ax, 0);
+    if (under_qemu)
+        return; /* the base of ES counts there */
+    /* Other prefixes mean nothing: no base, no limit. */
+    *(u32 *)frames[0] = 0x31415926;
+    u32 sel = slot(0, segment(0x1000, 0, A_DATA, FL_DB));
+    r = long0(CODE64("mov es, ecx; .byte 0x26; mov eax, [rbx]"));
+    r.cx = sel;
+    r.bx = (u32)frames[0];
+    go_done(&r);
+    EXPECT(r.ax, 0x31415926);
+}
+
+TEST(far_64)
+{
+    /* REX.W gives far pointers a 64-bit offset, where the vendor has it. */
+    struct code c = CODE64("nop");
+    u64 *p = (u64 *)frames[0];
+    p[0] = c.start;
+    p[1] = SEL_CODE64;
+    struct run r = long0(CODE64("lfs ecx, [rbx]"));
+    *(u32 *)(frames[0] + 4) = SEL_UDATA;
+    r.bx = (u32)p;
+    go_done(&r);
+    EXPECT(r.fs, SEL_UDATA);
+    EXPECT(r.cx, c.start);
+}

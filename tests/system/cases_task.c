@@ -379,3 +379,36 @@ TEST(page_fault)
     EXPECT(BUSY(SEL_TSS), 1);
     EXPECT(BUSY(SEL_NEW), 0);
 }
+
+TEST(debug_enables)
+{
+    QEMU_DIFFERS("local breakpoints stay");
+    /* A task switch drops the local breakpoints, and keeps the global ones. */
+    struct code c = CODE("mov eax, dr7");
+    new_task(c, false);
+    struct run r = switching(CODE("mov dr7, ecx; jmp fword ptr [ebx]"), SEL_NEW);
+    r.cx = 0x40d; /* L0, L1, G1 */
+    go(&r);
+    EXPECT(r.ip, c.end + 1);
+    EXPECT((u32)r.ax, 0x408);
+}
+
+TEST(chain)
+{
+    /* A task that calls a task that is interrupted; each IRET goes back one step. */
+    struct tss32 *second = (struct tss32 *)frames[8];
+    new_task(CODE("inc eax; call fword ptr [ebx]; inc eax; iret"), false);
+    memcpy(second, T, 0x68);
+    second->eip = CODE("int 0x60; add eax, 0x100; iret").start;
+    second->esp = (u32)frames[9];
+    T->ebx = (u32)frames[2];
+    *(u32 *)(frames[2] + 4) = slot(5, segment((u32)second, 0x67, A_TSS32, 0));
+    idt[VEC] = gate(SEL_CODE, CODE("add eax, 0x10000; iret").start, A_INT32, 0);
+    struct run r = switching(CODE("call fword ptr [ebx]"), SEL_NEW);
+    go_done(&r);
+    EXPECT(T->eax, 0xaaaa + 2);
+    EXPECT(second->eax, 0x1aaaa + 0x100);
+    EXPECT(second->link & 0xffff, SEL_NEW);
+    EXPECT(r.flags & F_NT, 0);
+    EXPECT(BUSY(SEL_NEW) + BUSY(SEL_T(5)), 0);
+}

@@ -75,7 +75,7 @@ TEST(handler_maps_the_page)
 {
     /* The handler fills the entry and returns; the access is done again, without INVLPG. */
     struct code handler = CODE("inc ebp; or dword ptr [esi], 1; add esp, 4; iret");
-    struct run r = ring3(CODE("mov [ebx], eax; push dword ptr [ebx]; pop ecx; rep movsb"));
+    struct run r = ring3(CODE("mov [ebx], eax; push dword ptr [ebx]; pop ecx"));
     paged(&r, PAGING_32, true);
     pte_set(PAGING_32, 0, (u32)frames[0] | P_W | P_U);
     idt[EV_PF] = gate(SEL_CODE, handler.start, A_INT32, 0);

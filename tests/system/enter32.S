@@ -19,6 +19,7 @@ entry:
     popf
     mov $MONITOR_CR0, %eax
     mov %eax, %cr0
+    push %ebx /* the Multiboot information */
     call main
 1:  hlt
     jmp 1b

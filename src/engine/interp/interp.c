@@ -136,7 +136,7 @@ static inline void remember_rip(struct vcpu *v)
 static inline u64 run_block(struct interp *ip, struct vcpu *v, struct block *b)
 {
     const struct insn *i = b->insn, *end = i + b->count;
-    u64 rip = v->rip;
+    u64 rip = v->rip, executed = b->count;
     ip->running = b;
     do {
         rip += i->len;
@@ -145,9 +145,12 @@ static inline u64 run_block(struct interp *ip, struct vcpu *v, struct block *b)
         i->sem(v, i);
         i++;
     } while (i != end && likely(!v->code_written));
-    v->code_written = 0;
+    if (unlikely(v->code_written)) {
+        v->code_written = 0;
+        executed = (u64)(i - b->insn);
+    }
     ip->last = b;
-    stat_add(&v->stats, STAT_INSN_INTERP, (u64)(i - b->insn));
+    stat_add(&v->stats, STAT_INSN_INTERP, executed);
     stat_inc(&v->stats, STAT_INTERP_ENTRIES);
     sem_wrap_rip(v);
     return rip;

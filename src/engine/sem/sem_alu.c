@@ -94,8 +94,15 @@ ALWAYS_INLINE void update_mem_reg(struct vcpu *v, const struct insn *i, unsigned
                                   update_fn *fn)
 {
     u32 flags = flags_image(v);
-    lin_update(v, i, mem_lin(v, i, size, ACCESS_WRITE), size, reg_read(v, i->opd[1].reg, size), fn,
-               &flags);
+    mem_update(v, i, size, reg_read(v, i->opd[1].reg, size), fn, &flags);
+    flags_set_image(v, flags);
+}
+
+ALWAYS_INLINE void update_mem_imm(struct vcpu *v, const struct insn *i, unsigned size,
+                                  update_fn *fn)
+{
+    u32 flags = flags_image(v);
+    mem_update(v, i, size, i->imm, fn, &flags);
     flags_set_image(v, flags);
 }
 
@@ -138,12 +145,19 @@ ALWAYS_INLINE void compare_mem_reg(struct vcpu *v, const struct insn *i, unsigne
     compare(v, mem_read(v, i, size), reg_read(v, i->opd[1].reg, size), fn);
 }
 
+ALWAYS_INLINE void compare_mem_imm(struct vcpu *v, const struct insn *i, unsigned size,
+                                   update_fn *fn)
+{
+    compare(v, mem_read(v, i, size), i->imm, fn);
+}
+
 #define FORMED(size, suffix, m, name, kind)                                                        \
     SEM_FUNCTION(size, , , name##_any, kind##_any, host_##name##_##size)                           \
     SEM_FUNCTION(size, , , name##_reg_reg, kind##_reg_reg, host_##name##_##size)                   \
     SEM_FUNCTION(size, , , name##_reg_imm, kind##_reg_imm, host_##name##_##size)                   \
     SEM_FUNCTION(size, , , name##_reg_mem, kind##_reg_mem, host_##name##_##size)                   \
-    SEM_FUNCTION(size, , , name##_mem_reg, kind##_mem_reg, host_##name##_##size)
+    SEM_FUNCTION(size, , , name##_mem_reg, kind##_mem_reg, host_##name##_##size)                   \
+    SEM_FUNCTION(size, , , name##_mem_imm, kind##_mem_imm, host_##name##_##size)
 #define FORMED_OP(name, kind)                                                                      \
     FOR_SIZES(FORMED, name, kind)                                                                  \
     SEM_FORM_TABLES(name)
@@ -161,12 +175,18 @@ FORMED_OP(test, compare);
 #define UPDATING(size, suffix, m, name)                                                            \
     SEM_FUNCTION(size, , , name, update_any, host_##name##_##size)
 
-FOR_SIZES(UPDATING, inc)
-SEM_TABLE_SIZES(inc, inc);
-FOR_SIZES(UPDATING, dec)
-SEM_TABLE_SIZES(dec, dec);
-FOR_SIZES(UPDATING, neg)
-SEM_TABLE_SIZES(neg, neg);
+#define UPDATING_REG(size, suffix, m, name)                                                        \
+    SEM_FUNCTION(size, , , name##_reg, update_reg, host_##name##_##size, 0)
+#define UNARY(name)                                                                                \
+    FOR_SIZES(UPDATING, name)                                                                      \
+    FOR_SIZES(UPDATING_REG, name)                                                                  \
+    SEM_TABLE_SIZES(name, name);                                                                   \
+    sem_fn *const sem_forms_##name[FORM_COUNT][4] = {                                              \
+        [FORM_ANY] = SIZE_ROW(name), [FORM_REG] = SIZE_ROW(name##_reg)}
+
+UNARY(inc);
+UNARY(dec);
+UNARY(neg);
 FOR_DWORDS(UPDATING, adcx)
 SEM_TABLE_DWORDS(adcx, adcx);
 FOR_DWORDS(UPDATING, adox)

@@ -32,17 +32,78 @@ u64 sem_ea(const struct vcpu *v, const struct insn *i)
     return effective_address(v, i);
 }
 
+u64 sem_read_slow(struct vcpu *v, const struct insn *i, unsigned size)
+{
+    return lin_read(v, mem_lin(v, i, size, ACCESS_READ), size);
+}
+
+void sem_write_slow(struct vcpu *v, const struct insn *i, unsigned size, u64 value)
+{
+    lin_write(v, mem_lin(v, i, size, ACCESS_WRITE), value, size);
+}
+
+u64 sem_update_slow(struct vcpu *v, const struct insn *i, unsigned size, u64 src, update_fn *fn,
+                    u32 *flags)
+{
+    return lin_update(v, i, mem_lin(v, i, size, ACCESS_WRITE), size, src, fn, flags);
+}
+
+static u16 gpr_at(unsigned reg)
+{
+    if (reg == REG_RIP)
+        return offsetof(struct vcpu, rip);
+    return (u16)(reg < 16 ? offsetof(struct vcpu, gpr) + 8 * reg : offsetof(struct vcpu, no_reg));
+}
+
+/* What the linear address of the memory operand is made of. Address sizes below the mode's own are
+ * cut off before the segment's base is added: not quick. */
+static void bind_address(const struct vcpu *v, struct insn *i)
+{
+    bool long64 = v->mode == MODE_LONG64;
+    i->base_at = gpr_at(i->base);
+    i->index_at = gpr_at(i->index);
+    i->seg_at = offsetof(struct vcpu, no_reg);
+    if (i->seg < ARRAY_SIZE(v->seg) && (!long64 || i->seg >= SEG_FS))
+        i->seg_at = (u16)(offsetof(struct vcpu, seg[0].base) + i->seg * sizeof(struct segment));
+    i->lin_mask = long64 ? ~0ULL : 0xffffffff;
+    i->quick_seg = i->addrsize == (long64 ? 8 : 4) ? (u8)(1U << (i->seg & 7)) : 0;
+}
+
 static enum sem_form form_of(const struct insn *i)
 {
     unsigned dst = i->opd[0].kind, src = i->opd[1].kind;
-    if (i->nopd != 2 || i->prefix)
+    if (i->prefix)
+        return FORM_ANY;
+    if (i->nopd == 1 && dst == OPD_GPR)
+        return FORM_REG;
+    if (i->nopd != 2)
         return FORM_ANY;
     if (dst == OPD_GPR)
         return src == OPD_GPR   ? FORM_REG_REG
                : src == OPD_IMM ? FORM_REG_IMM
                : src == OPD_MEM ? FORM_REG_MEM
                                 : FORM_ANY;
-    return dst == OPD_MEM && src == OPD_GPR ? FORM_MEM_REG : FORM_ANY;
+    if (dst == OPD_MEM)
+        return src == OPD_GPR ? FORM_MEM_REG : src == OPD_IMM ? FORM_MEM_IMM : FORM_ANY;
+    return FORM_ANY;
+}
+
+static sem_fn *sem_extension(const struct insn *i, unsigned size)
+{
+    const struct operand *src = &i->opd[1];
+    if (src->kind == OPD_GPR8H || src->size > 4)
+        return sem_tables[i->op][size];
+    unsigned from = (unsigned)__builtin_ctz(src->size), mem = src->kind == OPD_MEM;
+    return i->op == OP_MOVZX ? sem_forms_movzx[from][mem][size] : sem_forms_movsx[from][mem][size];
+}
+
+static sem_fn *sem_of(const struct insn *i)
+{
+    unsigned size = (unsigned)__builtin_ctz(i->opsize);
+    if (i->op == OP_MOVZX || i->op == OP_MOVSX || i->op == OP_MOVSXD)
+        return sem_extension(i, size);
+    sem_fn *formed = form_tables[i->op] ? form_tables[i->op][form_of(i)][size] : NULL;
+    return formed ? formed : sem_tables[i->op][size];
 }
 
 /* TZCNT and LZCNT are BSF and BSR with an ignored prefix on a CPU that lacks them. */
@@ -63,11 +124,10 @@ void sem_bind(struct vcpu *v, struct insn *i)
 {
     i->aux = NULL;
     i->sem = raise_ud;
+    bind_address(v, i);
     if (i->op == OP_INVALID || !offered(v, i))
         return;
-    unsigned size = (unsigned)__builtin_ctz(i->opsize);
-    sem_fn *sem =
-        form_tables[i->op] ? form_tables[i->op][form_of(i)][size] : sem_tables[i->op][size];
+    sem_fn *sem = sem_of(i);
     if (!sem)
         return;
     i->sem = sem;

@@ -109,9 +109,8 @@ SEM_TABLE_WORDS(call_ind, call_ind);
 
 ALWAYS_INLINE void ret_any(struct vcpu *v, const struct insn *i, unsigned size)
 {
-    u64 mask = stack_mask(v), sp = v->gpr[RSP] & mask;
-    v->rip = check_target(v, stack_read(v, sp, size), size);
-    stack_set(v, mask, sp + size + (i->imm & 0xffff));
+    v->rip = check_target(v, stack_top(v, size), size);
+    stack_set(v, stack_mask(v), v->gpr[RSP] + size + (i->imm & 0xffff));
 }
 
 FOR_WORDS(SEM_FUNCTION, ret, ret_any)

@@ -75,17 +75,21 @@ ALWAYS_INLINE void reg8h_write(struct vcpu *v, unsigned reg, u64 value)
 
 /* --- memory --- */
 
+/* A field of *v that struct insn names by its offset. */
+ALWAYS_INLINE u64 vcpu_field(const struct vcpu *v, unsigned at)
+{
+    return *(const u64 *)((const char *)v + at);
+}
+
+ALWAYS_INLINE u64 address_sum(const struct vcpu *v, const struct insn *i)
+{
+    return (u64)i->disp + vcpu_field(v, i->base_at) + (vcpu_field(v, i->index_at) << i->scale);
+}
+
 /* Effective address of the memory operand; inline twin of sem_ea. */
 ALWAYS_INLINE u64 effective_address(const struct vcpu *v, const struct insn *i)
 {
-    u64 addr = (u64)i->disp;
-    if (i->base < 16)
-        addr += v->gpr[i->base];
-    else if (i->base == REG_RIP)
-        addr += v->rip;
-    if (i->index < 16)
-        addr += v->gpr[i->index] << i->scale;
-    return addr & size_mask(i->addrsize);
+    return address_sum(v, i) & size_mask(i->addrsize);
 }
 
 /* Linear address of the memory operand, checked for an access of this kind. */
@@ -94,14 +98,44 @@ ALWAYS_INLINE u64 mem_lin(struct vcpu *v, const struct insn *i, unsigned size, e
     return seg_lin(v, (enum seg_reg)i->seg, effective_address(v, i), size, access);
 }
 
+/* The memory operand's first-level TLB entry and linear address. If quick_hit says so for one of
+ * the entry's tags, nothing is left to be checked: a tag is that of a canonical address. Else all
+ * is done again, with every check, out of line. */
+ALWAYS_INLINE const struct tlb_entry *quick_entry(struct vcpu *v, const struct insn *i, u64 *lin)
+{
+    *lin = (address_sum(v, i) + vcpu_field(v, i->seg_at)) & i->lin_mask;
+    return tlb_entry(v->tlb, v->tlb_ctx, *lin);
+}
+
+ALWAYS_INLINE bool quick_hit(const struct vcpu *v, const struct insn *i, u64 tag, u64 lin,
+                             unsigned size)
+{
+    return (v->quick_segs & i->quick_seg) && tlb_hit(v->tlb, tag, lin, size);
+}
+
+u64 sem_read_slow(struct vcpu *v, const struct insn *i, unsigned size);
+void sem_write_slow(struct vcpu *v, const struct insn *i, unsigned size, u64 value);
+
 ALWAYS_INLINE u64 mem_read(struct vcpu *v, const struct insn *i, unsigned size)
 {
-    return lin_read(v, mem_lin(v, i, size, ACCESS_READ), size);
+    u64 lin;
+    const struct tlb_entry *e = quick_entry(v, i, &lin);
+    if (likely(quick_hit(v, i, e->read, lin, size)))
+        return ram_load(tlb_hva(e, lin), size);
+    return sem_read_slow(v, i, size);
 }
 
 ALWAYS_INLINE void mem_write(struct vcpu *v, const struct insn *i, unsigned size, u64 value)
 {
-    lin_write(v, mem_lin(v, i, size, ACCESS_WRITE), value, size);
+    u64 lin;
+    const struct tlb_entry *e = quick_entry(v, i, &lin);
+    if (unlikely(!quick_hit(v, i, e->write, lin, size))) {
+        sem_write_slow(v, i, size, value);
+        return;
+    }
+    void *p = tlb_hva(e, lin);
+    ram_store(p, value, size);
+    ram_written(v, p, size);
 }
 
 /* --- operands of any kind --- */
@@ -211,11 +245,11 @@ ALWAYS_INLINE bool condition(u64 f, unsigned cc)
 /* X(name, condition code, ...) for the sixteen conditions by Zydis's names. */
 #define FOR_CONDITIONS(X, ...)                                                                     \
     X(o, 0, __VA_ARGS__)                                                                           \
-    X(no, 1, __VA_ARGS__) X(b, 2, __VA_ARGS__) X(nb, 3, __VA_ARGS__) X(z, 4, __VA_ARGS__)          \
-        X(nz, 5, __VA_ARGS__) X(be, 6, __VA_ARGS__) X(nbe, 7, __VA_ARGS__) X(s, 8, __VA_ARGS__)    \
-            X(ns, 9, __VA_ARGS__) X(p, 10, __VA_ARGS__) X(np, 11, __VA_ARGS__)                     \
-                X(l, 12, __VA_ARGS__) X(nl, 13, __VA_ARGS__) X(le, 14, __VA_ARGS__)                \
-                    X(nle, 15, __VA_ARGS__)
+    X(no, 1, __VA_ARGS__)                                                                          \
+    X(b, 2, __VA_ARGS__) X(nb, 3, __VA_ARGS__) X(z, 4, __VA_ARGS__) X(nz, 5, __VA_ARGS__)          \
+        X(be, 6, __VA_ARGS__) X(nbe, 7, __VA_ARGS__) X(s, 8, __VA_ARGS__) X(ns, 9, __VA_ARGS__)    \
+            X(p, 10, __VA_ARGS__) X(np, 11, __VA_ARGS__) X(l, 12, __VA_ARGS__)                     \
+                X(nl, 13, __VA_ARGS__) X(le, 14, __VA_ARGS__) X(nle, 15, __VA_ARGS__)
 
 /* --- read-modify-write --- */
 
@@ -272,13 +306,35 @@ ALWAYS_INLINE u64 lin_update(struct vcpu *v, const struct insn *i, u64 lin, unsi
     return old & size_mask(size);
 }
 
+/* The same for the memory operand. */
+u64 sem_update_slow(struct vcpu *v, const struct insn *i, unsigned size, u64 src, update_fn *fn,
+                    u32 *flags);
+
+ALWAYS_INLINE u64 mem_update(struct vcpu *v, const struct insn *i, unsigned size, u64 src,
+                             update_fn *fn, u32 *flags)
+{
+    u64 lin, old;
+    const struct tlb_entry *e = quick_entry(v, i, &lin);
+    if (unlikely(i->prefix & PFX_LOCK || !quick_hit(v, i, e->write, lin, size))) {
+        u32 slow_flags = *flags; /* not *flags itself, which may then stay in a register */
+        old = sem_update_slow(v, i, size, src, fn, &slow_flags);
+        *flags = slow_flags;
+        return old;
+    }
+    void *p = tlb_hva(e, lin);
+    old = ram_load(p, size);
+    ram_store(p, fn(old, src, flags), size);
+    ram_written(v, p, size);
+    return old;
+}
+
 /* The same for operand 0 of any kind. */
 ALWAYS_INLINE u64 opd_update(struct vcpu *v, const struct insn *i, unsigned size, u64 src,
                              update_fn *fn, u32 *flags)
 {
     const struct operand *dst = &i->opd[0];
     if (dst->kind == OPD_MEM)
-        return lin_update(v, i, mem_lin(v, i, size, ACCESS_WRITE), size, src, fn, flags);
+        return mem_update(v, i, size, src, fn, flags);
     u64 old = dst->kind == OPD_GPR ? reg_read(v, dst->reg, size) : reg8h_read(v, dst->reg);
     u64 new = fn(old, src, flags);
     if (dst->kind == OPD_GPR)
@@ -291,36 +347,50 @@ ALWAYS_INLINE u64 opd_update(struct vcpu *v, const struct insn *i, unsigned size
 /* --- forms --- */
 
 /* Operations that are executed most often have functions for their operands' kinds; sem_bind
- * chooses. */
+ * chooses. Where a table has none for a form, the one for all kinds serves. */
 enum sem_form {
     FORM_ANY,     /* all kinds, LOCK */
     FORM_REG_REG, /* low registers */
     FORM_REG_IMM,
     FORM_REG_MEM,
     FORM_MEM_REG,
+    FORM_MEM_IMM,
+    FORM_REG, /* the only operand */
     FORM_COUNT
 };
 
 #define FOR_FORMED_OPS(X)                                                                          \
     X(ADD, add)                                                                                    \
-    X(OR, or) X(ADC, adc) X(SBB, sbb) X(AND, and) X(SUB, sub) X(XOR, xor) X(CMP, cmp)              \
-        X(TEST, test) X(MOV, mov)
+    X(OR, or)                                                                                      \
+    X(ADC, adc) X(SBB, sbb) X(AND, and) X(SUB, sub) X(XOR, xor) X(CMP, cmp) X(TEST, test)          \
+        X(MOV, mov) X(INC, inc) X(DEC, dec) X(NEG, neg) X(SHL, shl) X(SHR, shr) X(SAR, sar)        \
+            X(ROL, rol) X(ROR, ror) X(RCL, rcl) X(RCR, rcr) X(PUSH, insn_push) X(POP, insn_pop)    \
+                X(IMUL, imul)
 
 #define SEM_FORMS(mnemonic, name) extern sem_fn *const sem_forms_##name[FORM_COUNT][4];
 FOR_FORMED_OPS(SEM_FORMS)
 #undef SEM_FORMS
 
-/* The tables of a formed operation, from the functions <name>_<form>_<size>. */
-#define FORM_ROW(name, form)                                                                       \
+/* The functions <name>_<size>. */
+#define SIZE_ROW(name)                                                                             \
     {                                                                                              \
-        name##_##form##_1, name##_##form##_2, name##_##form##_4, name##_##form##_8                 \
+        name##_1, name##_2, name##_4, name##_8                                                     \
     }
+#define WORD_ROW(name)                                                                             \
+    {                                                                                              \
+        NULL, name##_2, name##_4, name##_8                                                         \
+    }
+/* The tables of a formed operation, from the functions <name>_<form>_<size>. */
+#define FORM_ROW(name, form) SIZE_ROW(name##_##form)
 #define SEM_FORM_TABLES(name)                                                                      \
     sem_fn *const sem_##name[4] = FORM_ROW(name, any);                                             \
     sem_fn *const sem_forms_##name[FORM_COUNT][4] = {                                              \
         [FORM_ANY] = FORM_ROW(name, any),         [FORM_REG_REG] = FORM_ROW(name, reg_reg),        \
         [FORM_REG_IMM] = FORM_ROW(name, reg_imm), [FORM_REG_MEM] = FORM_ROW(name, reg_mem),        \
-        [FORM_MEM_REG] = FORM_ROW(name, mem_reg),                                                  \
+        [FORM_MEM_REG] = FORM_ROW(name, mem_reg), [FORM_MEM_IMM] = FORM_ROW(name, mem_imm),        \
     }
+
+/* MOVZX and MOVSX, by log2 of the source's size and by its kind: 0 register, 1 memory. */
+extern sem_fn *const sem_forms_movzx[3][2][4], *const sem_forms_movsx[3][2][4];
 
 #endif

@@ -30,11 +30,17 @@ ALWAYS_INLINE void mov_mem_reg(struct vcpu *v, const struct insn *i, unsigned si
     mem_write(v, i, size, v->gpr[i->opd[1].reg]);
 }
 
+ALWAYS_INLINE void mov_mem_imm(struct vcpu *v, const struct insn *i, unsigned size)
+{
+    mem_write(v, i, size, i->imm);
+}
+
 FOR_SIZES(SEM_FUNCTION, mov_any, mov_any)
 FOR_SIZES(SEM_FUNCTION, mov_reg_reg, mov_reg_reg)
 FOR_SIZES(SEM_FUNCTION, mov_reg_imm, mov_reg_imm)
 FOR_SIZES(SEM_FUNCTION, mov_reg_mem, mov_reg_mem)
 FOR_SIZES(SEM_FUNCTION, mov_mem_reg, mov_mem_reg)
+FOR_SIZES(SEM_FUNCTION, mov_mem_imm, mov_mem_imm)
 SEM_FORM_TABLES(mov);
 
 /* --- extensions: opsize is the destination's, the source has its own --- */
@@ -50,10 +56,31 @@ ALWAYS_INLINE void movsx_any(struct vcpu *v, const struct insn *i, unsigned size
     reg_write(v, i->opd[0].reg, size, (u64)sign_extend(value, i->opd[1].size));
 }
 
-FOR_WORDS(SEM_FUNCTION, movzx, movzx_any)
-SEM_TABLE_WORDS(movzx, movzx);
-FOR_WORDS(SEM_FUNCTION, movsx, movsx_any)
-SEM_TABLE_WORDS(movsx, movsx);
+/* From a low register or from memory, of `from` bytes. */
+ALWAYS_INLINE void extend(struct vcpu *v, const struct insn *i, unsigned size, unsigned from,
+                          bool mem, bool sign)
+{
+    u64 value = mem ? mem_read(v, i, from) : reg_read(v, i->opd[1].reg, from);
+    reg_write(v, i->opd[0].reg, size, sign ? (u64)sign_extend(value, from) : value);
+}
+
+#define EXTENSION(name, sign)                                                                      \
+    FOR_WORDS(SEM_FUNCTION, name, name##_any)                                                      \
+    SEM_TABLE_WORDS(name, name);                                                                   \
+    EXTENSION_FROM(name, 1, sign)                                                                  \
+    EXTENSION_FROM(name, 2, sign)                                                                  \
+    EXTENSION_FROM(name, 4, sign)                                                                  \
+    sem_fn *const sem_forms_##name[3][2][4] = {                                                    \
+        {WORD_ROW(name##_reg1), WORD_ROW(name##_mem1)},                                            \
+        {WORD_ROW(name##_reg2), WORD_ROW(name##_mem2)},                                            \
+        {WORD_ROW(name##_reg4), WORD_ROW(name##_mem4)},                                            \
+    }
+#define EXTENSION_FROM(name, from, sign)                                                           \
+    FOR_WORDS(SEM_FUNCTION, name##_reg##from, extend, from, false, sign)                           \
+    FOR_WORDS(SEM_FUNCTION, name##_mem##from, extend, from, true, sign)
+
+EXTENSION(movzx, false);
+EXTENSION(movsx, true);
 
 /* CBW, CWDE, CDQE: by opsize. */
 ALWAYS_INLINE void cbw_any(struct vcpu *v, const struct insn *i, unsigned size)

@@ -120,6 +120,23 @@ SEM_FUNCTION(1, , , imul, mul_any, host_imul_wide_1)
 FOR_WORDS(IMUL, )
 SEM_TABLE_SIZES(imul, imul);
 
+ALWAYS_INLINE void imul_reg(struct vcpu *v, const struct insn *i, unsigned size, update_fn *fn,
+                            u64 src)
+{
+    unsigned reg = i->opd[0].reg;
+    u32 flags = flags_image(v);
+    reg_write(v, reg, size, fn(reg_read(v, reg, size), src, &flags));
+    flags_set_image(v, flags);
+}
+
+#define IMUL_FORMS(size, suffix, m, ...)                                                           \
+    SEM_FUNCTION(size, , , imul_reg_reg, imul_reg, host_imul_##size, v->gpr[i->opd[1].reg])        \
+    SEM_FUNCTION(size, , , imul_reg_mem, imul_reg, host_imul_##size, mem_read(v, i, size))
+FOR_WORDS(IMUL_FORMS, )
+sem_fn *const sem_forms_imul[FORM_COUNT][4] = {[FORM_ANY] = SIZE_ROW(imul),
+                                               [FORM_REG_REG] = WORD_ROW(imul_reg_reg),
+                                               [FORM_REG_MEM] = WORD_ROW(imul_reg_mem)};
+
 /* MULX high, low, src: the upper half wins if both are one register. No flags. */
 ALWAYS_INLINE void mulx_any(struct vcpu *v, const struct insn *i, unsigned size)
 {

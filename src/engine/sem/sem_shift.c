@@ -21,12 +21,27 @@ ALWAYS_INLINE void shift_any(struct vcpu *v, const struct insn *i, unsigned size
     flags_set_image(v, flags);
 }
 
+/* A register, by an immediate or by CL. */
+ALWAYS_INLINE void shift_reg(struct vcpu *v, const struct insn *i, unsigned size, update_fn *fn,
+                             u64 count)
+{
+    unsigned reg = i->opd[0].reg;
+    u32 flags = flags_image(v);
+    reg_write(v, reg, size, fn(reg_read(v, reg, size), count, &flags));
+    flags_set_image(v, flags);
+}
+
 #define SHIFT(size, suffix, m, name)                                                               \
     HOST_SHIFT(size, suffix, m, name)                                                              \
-    SEM_FUNCTION(size, , , name, shift_any, host_##name##_##size)
+    SEM_FUNCTION(size, , , name, shift_any, host_##name##_##size)                                  \
+    SEM_FUNCTION(size, , , name##_imm, shift_reg, host_##name##_##size, i->imm)                    \
+    SEM_FUNCTION(size, , , name##_cl, shift_reg, host_##name##_##size, v->gpr[RCX])
 #define SHIFT_OP(name)                                                                             \
     FOR_SIZES(SHIFT, name)                                                                         \
-    SEM_TABLE_SIZES(name, name)
+    SEM_TABLE_SIZES(name, name);                                                                   \
+    sem_fn *const sem_forms_##name[FORM_COUNT][4] = {[FORM_ANY] = SIZE_ROW(name),                  \
+                                                     [FORM_REG_IMM] = SIZE_ROW(name##_imm),        \
+                                                     [FORM_REG_REG] = SIZE_ROW(name##_cl)}
 
 SHIFT_OP(rol);
 SHIFT_OP(ror);

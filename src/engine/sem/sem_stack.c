@@ -24,13 +24,22 @@ void sem_push(struct vcpu *v, u64 value, unsigned size)
     }
 }
 
+void sem_push_slow(struct vcpu *v, u64 value, unsigned size)
+{
+    u64 mask = stack_mask(v), sp = (v->gpr[RSP] - size) & mask;
+    stack_write(v, sp, value, size);
+    stack_set(v, mask, sp);
+}
+
+u64 sem_top_slow(struct vcpu *v, unsigned size)
+{
+    return stack_read(v, v->gpr[RSP] & stack_mask(v), size);
+}
+
 u64 sem_pop(struct vcpu *v, unsigned size)
 {
-    u64 mask = stack_mask(v), sp = v->gpr[RSP] & mask;
-    u64 value = size == 2   ? stack_read(v, sp, 2)
-                : size == 4 ? stack_read(v, sp, 4)
-                            : stack_read(v, sp, 8);
-    stack_set(v, mask, sp + size);
+    u64 value = size == 2 ? stack_top(v, 2) : size == 4 ? stack_top(v, 4) : stack_top(v, 8);
+    stack_set(v, stack_mask(v), v->gpr[RSP] + size);
     return value;
 }
 
@@ -41,14 +50,22 @@ ALWAYS_INLINE void push_any(struct vcpu *v, const struct insn *i, unsigned size)
     stack_push(v, opd_read(v, i, 0, size), size);
 }
 
+ALWAYS_INLINE void push_reg(struct vcpu *v, const struct insn *i, unsigned size)
+{
+    stack_push(v, v->gpr[i->opd[0].reg], size);
+}
+
 FOR_WORDS(SEM_FUNCTION, push, push_any)
+FOR_WORDS(SEM_FUNCTION, push_reg, push_reg)
 SEM_TABLE_WORDS(insn_push, push);
+sem_fn *const sem_forms_insn_push[FORM_COUNT][4] = {
+    [FORM_ANY] = WORD_ROW(push), [FORM_REG] = WORD_ROW(push_reg)};
 
 /* POP to memory computes an address that uses rSP with the incremented value (SDM vol. 2, POP). */
 ALWAYS_INLINE void pop_any(struct vcpu *v, const struct insn *i, unsigned size)
 {
     u64 mask = stack_mask(v), old = v->gpr[RSP];
-    u64 value = stack_read(v, old & mask, size);
+    u64 value = stack_top(v, size);
 
     stack_set(v, mask, old + size);
     if (i->opd[0].kind == OPD_GPR) {
@@ -61,8 +78,18 @@ ALWAYS_INLINE void pop_any(struct vcpu *v, const struct insn *i, unsigned size)
     v->gpr[RSP] = new;
 }
 
+ALWAYS_INLINE void pop_reg(struct vcpu *v, const struct insn *i, unsigned size)
+{
+    u64 value = stack_top(v, size);
+    stack_set(v, stack_mask(v), v->gpr[RSP] + size);
+    reg_write(v, i->opd[0].reg, size, value);
+}
+
 FOR_WORDS(SEM_FUNCTION, pop, pop_any)
+FOR_WORDS(SEM_FUNCTION, pop_reg, pop_reg)
 SEM_TABLE_WORDS(insn_pop, pop);
+sem_fn *const sem_forms_insn_pop[FORM_COUNT][4] = {
+    [FORM_ANY] = WORD_ROW(pop), [FORM_REG] = WORD_ROW(pop_reg)};
 
 /* --- PUSHA and POPA: eight registers as one block, RAX at its top --- */
 

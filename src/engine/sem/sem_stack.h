@@ -31,11 +31,32 @@ ALWAYS_INLINE void stack_write(struct vcpu *v, u64 sp, u64 value, unsigned size)
     lin_write(v, seg_lin(v, SEG_SS, sp, size, ACCESS_WRITE), value, size);
 }
 
+/* The usual stack, flat and in the TLB, inline; all others by the functions of sem_stack.c. */
+void sem_push_slow(struct vcpu *v, u64 value, unsigned size);
+u64 sem_top_slow(struct vcpu *v, unsigned size);
+
 ALWAYS_INLINE void stack_push(struct vcpu *v, u64 value, unsigned size)
 {
-    u64 mask = stack_mask(v), sp = (v->gpr[RSP] - size) & mask;
-    stack_write(v, sp, value, size);
-    stack_set(v, mask, sp);
+    u64 lin = (v->gpr[RSP] - size) & v->flat_stack;
+    const struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
+    if (unlikely(!v->flat_stack || !tlb_hit(v->tlb, e->write, lin, size))) {
+        sem_push_slow(v, value, size);
+        return;
+    }
+    void *p = tlb_hva(e, lin);
+    ram_store(p, value, size);
+    v->gpr[RSP] = lin;
+    ram_written(v, p, size);
+}
+
+/* The value at the top; rSP stays. */
+ALWAYS_INLINE u64 stack_top(struct vcpu *v, unsigned size)
+{
+    u64 lin = v->gpr[RSP] & v->flat_stack;
+    const struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
+    if (likely(v->flat_stack && tlb_hit(v->tlb, e->read, lin, size)))
+        return ram_load(tlb_hva(e, lin), size);
+    return sem_top_slow(v, size);
 }
 
 #endif

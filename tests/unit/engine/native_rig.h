@@ -158,8 +158,7 @@ static inline struct insn decode_only(struct rig *r, const u8 *bytes)
 {
     struct insn i;
     assert_true(decode(r, bytes, &i));
-    if (i.flags & INSN_NATIVE)
-        i.aux = native_thunk(r->v, &i);
+    sem_bind(r->v, &i);
     return i;
 }
 

@@ -73,7 +73,7 @@ static void try_encoding(struct rig *r, const u8 *bytes, u8 *covered)
     struct insn i;
     if (!decode(r, bytes, &i) || !(i.flags & INSN_NATIVE) || !suits_harness(&i))
         return;
-    i.aux = native_thunk(r->v, &i);
+    sem_bind(r->v, &i);
     if (!i.aux) { /* the table is full: start again */
         native_destroy(r->v);
         i.aux = native_thunk(r->v, &i);
