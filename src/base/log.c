@@ -22,6 +22,14 @@ static void emit(const char *level, const char *fmt, va_list ap)
     (void)done; /* there is nowhere left to report to */
 }
 
+void log_note(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    emit("", fmt, ap);
+    va_end(ap);
+}
+
 void log_warn(const char *fmt, ...)
 {
     va_list ap;

@@ -7,6 +7,9 @@
 
 #include "base/types.h"
 
+/* Something that the user may like to know. */
+void log_note(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
 /* Something that the user should know, though the run goes on. */
 void log_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

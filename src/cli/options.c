@@ -268,7 +268,9 @@ static const struct option options[] = {
     {"append", "STRING", "kernel command line", set_append},
     {"linux-boot", "PROTOCOL", "Linux boot protocol: auto (default), 16, 32 or 64", set_linux_boot},
     {"raw", "ADDRESS[:ENTRY]",
-     "the kernel file is loaded at ADDRESS and started in real mode at ENTRY", set_raw},
+     "the kernel file is loaded at ADDRESS and started at ENTRY: in real mode, or from 1 MiB on\n"
+     "in flat 32-bit mode",
+     set_raw},
     {"mem", "SIZE", "guest memory, for example 256M or 4G (default 512M)", set_mem},
     {"cpus", "N", "processors, 1 to 16 (default 1), each a host thread", set_cpus},
     {"serial", "WHERE",
@@ -374,7 +376,7 @@ void options_help(void)
     printf(
         "\nExit status:\n"
         "  0    the guest powered off, or Ctrl-A X was typed\n"
-        "  2    wrong usage, or an error of the host\n"
+        "  2    wrong usage, a broken image, or an error of the host\n"
         "  3    the guest failed: triple fault, or code that the engine cannot run\n"
         "  4    the guest asked for a reset and --no-reboot was given\n"
         "  124  the time of --timeout was up\n"

@@ -1,5 +1,5 @@
 /*
- * The list of engines. `auto` takes the first one that works on this host.
+ * The list of engines, the one that should be best first.
  */
 #include "engine/engine.h"
 

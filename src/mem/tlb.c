@@ -213,7 +213,8 @@ static void l1_fill(struct vcpu *v, u64 lin, enum tlb_context ctx, const struct 
     struct tlb *t = v->tlb;
     u64 gpa = r->gpa & PAGE_MASK;
     u8 *hva = guestmem_hva(t->mem, gpa, PAGE_SIZE, false);
-    if (!hva)
+    /* Fast paths take a tag for canonical. Tables and code may reach past the last such address. */
+    if (!hva || !canonical(lin))
         return;
     bool user, ac;
     context_rules(ctx, &user, &ac);

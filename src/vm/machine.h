@@ -49,6 +49,7 @@ struct vm {
 
     const struct engine_ops *ops;
     void *engine;
+    struct error choice; /* what "auto" chose and why; empty: the user chose */
 
     pthread_mutex_t lock;   /* for all below */
     pthread_cond_t changed; /* CLOCK_MONOTONIC */

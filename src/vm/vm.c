@@ -172,9 +172,12 @@ static int create_pc(struct vm *vm, struct error *err)
 static int build(struct vm *vm, struct error *err)
 {
     const struct settings *s = vm->settings;
-    vm->ops = vm_choose_engine(s->engine, err);
+    struct error choice = {""};
+    vm->ops = vm_choose_engine(s->engine, &choice);
     if (!vm->ops)
-        return -ENODEV;
+        return error_set(err, ENODEV, "%s", choice.text);
+    if (strcmp(s->engine, "auto") == 0)
+        vm->choice = choice;
     timebase_init(&vm->time);
     vm->machine.time = &vm->time;
     vm->machine.ncpus = s->cpus;
@@ -231,6 +234,8 @@ int vm_load_guest(struct vm *vm, struct error *err)
 
 int vm_run(struct vm *vm, struct vm_outcome *outcome, struct error *err)
 {
+    if (vm->choice.text[0])
+        log_note("%s", vm->choice.text);
     int rc = pc_start(vm->pc, err);
     for (unsigned i = 0; rc == 0 && i < vm->machine.ncpus; i++) {
         rc = vcpu_thread_start(&vm->threads[i], err);

@@ -46,7 +46,7 @@ int vm_report_stats(struct vm *vm, struct error *err);
 /* After OUTCOME_GUEST_FAILED: registers and the last instructions of that vCPU, to stderr. */
 void vm_dump_cpu(struct vm *vm, unsigned cpu);
 
-/* The engine that --engine NAME means here; for "auto" the best one that works. Fills err with the
+/* The engine that --engine NAME means here; for "auto" the fastest one. Fills err with the
  * reason why not, or for "auto" the one line that says which and why. NULL: none. */
 const struct engine_ops *vm_choose_engine(const char *name, struct error *why);
 

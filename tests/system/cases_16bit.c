@@ -23,8 +23,14 @@ TEST(addressing)
     for (u32 mod = 0; mod < 3; mod++)
         for (u32 rm = 0; rm < 8; rm++) {
             context("mod/rm", mod << 4 | rm);
-            u16 sum[] = {0x1234 + 0x8765, 0x1234 + 0x0fed, (u16)(0xf00f + 0x8765), (u16)(0xf00f + 0x0fed),
-                         0x8765, 0x0fed, 0xf00f, 0x1234};
+            u16 sum[] = {0x1234 + 0x8765,
+                         0x1234 + 0x0fed,
+                         (u16)(0xf00f + 0x8765),
+                         (u16)(0xf00f + 0x0fed),
+                         0x8765,
+                         0x0fed,
+                         0xf00f,
+                         0x1234};
             u32 want = sum[rm];
             code[0] = 0x8d;
             code[1] = (u8)(mod << 6 | rm);
@@ -41,7 +47,8 @@ TEST(addressing)
             go_done(&r);
             EXPECT(r.ax, want & 0xffff);
         }
-    struct run r = with_registers(v86(CODE16("lea eax, [bx+si]; lea cx, [ebx+esi*2+4]; lea edx, [esp+ebp]")));
+    struct run r =
+        with_registers(v86(CODE16("lea eax, [bx+si]; lea cx, [ebx+esi*2+4]; lea edx, [esp+ebp]")));
     r.si |= 0x10000;
     go_done(&r);
     EXPECT(r.ax, 0x9999);
@@ -55,7 +62,8 @@ TEST(default_segments)
     u16 *ds = (u16 *)0xa000, *ss = (u16 *)0x9000;
     ds[0x20] = 0xdddd;
     ss[0x20] = 0x5555;
-    struct run r = v86(CODE16("mov ax, [bp]; mov cx, [bx]; mov dx, ds:[bp]; mov si, ss:[bx]; mov di, [bp+si]; mov bp, [0x40]"));
+    struct run r = v86(CODE16("mov ax, [bp]; mov cx, [bx]; mov dx, ds:[bp]; mov si, ss:[bx]; mov "
+                              "di, [bp+si]; mov bp, [0x40]"));
     r.ds = 0xa00;
     r.bp = r.bx = 0x40;
     ss[(0x40 + 0x5555) / 2] = 0;
@@ -69,7 +77,8 @@ TEST(default_segments)
 
 TEST(stack_instructions)
 {
-    struct run r = v86(CODE16("push sp; pop ax; pushd 0x11223344; pop cx; pop dx; pusha; mov si, sp; popa"));
+    struct run r =
+        v86(CODE16("push sp; pop ax; pushd 0x11223344; pop cx; pop dx; pusha; mov si, sp; popa"));
     r.di = 0x1111;
     r.bp = 0x2222;
     u64 sp = r.sp;
@@ -105,11 +114,13 @@ TEST(stack_instructions)
 
 TEST(control_flow)
 {
-    struct run r = v86(CODE16("call 1f; jmp 2f; 1: mov ax, 1; ret; 2: calld 3f; jmp 4f; 3: pop ecx; push ecx; retd; 4: nop"));
+    struct run r = v86(CODE16("call 1f; jmp 2f; 1: mov ax, 1; ret; 2: calld 3f; jmp 4f; 3: pop "
+                              "ecx; push ecx; retd; 4: nop"));
     go_done(&r);
     EXPECT(r.ax, 1);
     EXPECT(r.cx < 0x100, true);
-    r = v86(CODE16("mov cx, 3; 1: inc ax; loop 1b; jcxz 2f; mov ax, 0; 2: mov ecx, 0x10000; jcxz 3f; mov ax, 0; 3: nop"));
+    r = v86(CODE16("mov cx, 3; 1: inc ax; loop 1b; jcxz 2f; mov ax, 0; 2: mov ecx, 0x10000; jcxz "
+                   "3f; mov ax, 0; 3: nop"));
     go_done(&r);
     EXPECT(r.ax, 3);
     /* A 16-bit jump cuts EIP, also in a 32-bit segment. */
@@ -163,11 +174,11 @@ TEST(decimal)
         struct code c;
         u32 ax, flags, want, carry;
     } cases[] = {
-        {CODE("daa"), 0x9a, 0, 0x00, 1},       {CODE("daa"), 0x0f, 0, 0x15, 0},
-        {CODE("das"), 0x0f, 0, 0x09, 0},       {CODE("das"), 0x05, F_CF, 0xa5, 1},
-        {CODE("aaa"), 0x00ff, 0, 0x0205, 1},   {CODE("aaa"), 0x0105, 0, 0x0105, 0},
-        {CODE("aas"), 0x020f, 0, 0x0109, 1},   {CODE("aam"), 0x0057, 0, 0x0807, 2},
-        {CODE("aad"), 0x0807, 0, 0x0057, 2},   {CODE(".byte 0xd6"), 0x1200, F_CF, 0x12ff, 2},
+        {CODE("daa"), 0x9a, 0, 0x00, 1},      {CODE("daa"), 0x0f, 0, 0x15, 0},
+        {CODE("das"), 0x0f, 0, 0x09, 0},      {CODE("das"), 0x05, F_CF, 0xa5, 1},
+        {CODE("aaa"), 0x00ff, 0, 0x0205, 1},  {CODE("aaa"), 0x0105, 0, 0x0105, 0},
+        {CODE("aas"), 0x020f, 0, 0x0109, 1},  {CODE("aam"), 0x0057, 0, 0x0807, 2},
+        {CODE("aad"), 0x0807, 0, 0x0057, 2},  {CODE(".byte 0xd6"), 0x1200, F_CF, 0x12ff, 2},
         {CODE("aam 16"), 0xab, 0, 0x0a0b, 2},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {

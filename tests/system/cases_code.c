@@ -4,7 +4,7 @@
  */
 #include "run.h"
 
-#define GROUP "code"
+#define GROUP   "code"
 #define INC_EAX 0x40
 #define INC_ECX 0x41
 #define INT3    0xcc
@@ -75,7 +75,8 @@ TEST(loop)
     EXPECT(r.ax, 500);
     EXPECT(r.cx, 500);
     /* Data in the same page, beside the code. */
-    r = ring0(CODE("mov edx, 1000; 1: inc eax; inc dword ptr [ebx]; dec edx; jnz 1b; jmp 2f; .p2align 6; .long 0, 0; 2: nop"));
+    r = ring0(CODE("mov edx, 1000; 1: inc eax; inc dword ptr [ebx]; dec edx; jnz 1b; jmp 2f; "
+                   ".p2align 6; .long 0, 0; 2: nop"));
     r.bx = (r.start + 5 + 64) & ~63u;
     go_done(&r);
     EXPECT(r.ax, 1000);
@@ -142,9 +143,9 @@ TEST(remapped)
     for (int kind = 0; kind < PAGINGS; kind++) {
         context("kind", (u32)kind);
         static const u8 one[] = {0xb0, 1, 0xc3}, two[] = {0xb0, 2, 0xc3}; /* MOV AL; RET */
-        struct run r = paged_run(kind, false,
-                                 CODE("call ebx; mov ah, al; mov [esi], edi; invlpg [ebx]; call ebx"),
-                                 CODE64("call rbx; mov ah, al; mov [rsi], edi; invlpg [rbx]; call rbx"));
+        struct run r = paged_run(
+            kind, false, CODE("call ebx; mov ah, al; mov [esi], edi; invlpg [ebx]; call ebx"),
+            CODE64("call rbx; mov ah, al; mov [rsi], edi; invlpg [rbx]; call rbx"));
         memcpy(frames[0], one, sizeof(one));
         memcpy(frames[1], two, sizeof(two));
         map(kind, 0, 0, P_P | P_W);

@@ -75,7 +75,8 @@ TEST(umip)
         skip("CPUID offers no UMIP");
         return;
     }
-    struct code codes[] = {CODE("smsw eax"), CODE("str eax"), CODE("sldt eax"), CODE("sgdt [ebx]"), CODE("sidt [ebx]")};
+    struct code codes[] = {CODE("smsw eax"), CODE("str eax"), CODE("sldt eax"), CODE("sgdt [ebx]"),
+                           CODE("sidt [ebx]")};
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         context("instruction", i);
         struct run r = ring3(codes[i]);
@@ -207,7 +208,8 @@ static const struct question questions[] = {
 
 static void ask(const struct question *q, u32 cpl, u32 sel)
 {
-    struct code c = CODE("lar ecx, eax; setz dl; lsl esi, eax; setz dh; verr ax; setz bl; verw ax; setz bh");
+    struct code c =
+        CODE("lar ecx, eax; setz dl; lsl esi, eax; setz dh; verr ax; setz bl; verw ax; setz bh");
     struct run r = cpl ? ring3(c) : ring0(c);
     r.ax = sel;
     r.cx = r.si = 0x77;
@@ -216,7 +218,8 @@ static void ask(const struct question *q, u32 cpl, u32 sel)
     EXPECT(r.dx >> 8 & 0xff, cpl ? q->lsl3 : q->lsl0);
     EXPECT(r.bx & 0xff, cpl ? q->read3 : q->read0);
     EXPECT(r.bx >> 8 & 0xff, cpl ? q->write3 : q->write0);
-    EXPECT(r.cx & 0xf0ff77, r.dx & 0xff ? (gdt[SEL_T(0) / 8] >> 32 & 0xf0ff00) : 0x77); /* 19:16 vary */
+    EXPECT(r.cx & 0xf0ff77,
+           r.dx & 0xff ? (gdt[SEL_T(0) / 8] >> 32 & 0xf0ff00) : 0x77); /* 19:16 vary */
     EXPECT((u32)r.si, r.dx & 0xff00 ? 0x12345fff : 0x77);
 }
 
@@ -265,8 +268,8 @@ TEST(xsetbv)
         u32 low, high, index;
         bool ok;
     } cases[] = {
-        {1, 0, 0, true}, {3, 0, 0, true}, {0, 0, 0, false}, {2, 0, 0, false}, {5, 0, 0, false},
-        {1, 0x80000000, 0, false}, {1, 0, 1, false},
+        {1, 0, 0, true},  {3, 0, 0, true},           {0, 0, 0, false}, {2, 0, 0, false},
+        {5, 0, 0, false}, {1, 0x80000000, 0, false}, {1, 0, 1, false},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         context("row", i);
@@ -314,11 +317,13 @@ TEST(cr3_pcid)
         skip("CPUID offers no PCID");
         return;
     }
-    struct run r = long0(CODE64("mov rcx, cr3; mov rax, cr4; bts rax, 17; mov cr4, rax; or rcx, 5; bts rcx, 63;"
-                                "mov cr3, rcx; mov rdx, cr3"));
+    struct run r = long0(
+        CODE64("mov rcx, cr3; mov rax, cr4; bts rax, 17; mov cr4, rax; or rcx, 5; bts rcx, 63;"
+               "mov cr3, rcx; mov rdx, cr3"));
     go_done(&r);
     EXPECT(r.dx, (u32)pml4 | 5); /* bit 63 asks to keep the TLB and is not stored */
-    r = long0(CODE64("mov rcx, cr3; or rcx, 5; mov cr3, rcx; mov rax, cr4; bts rax, 17; mov cr4, rax"));
+    r = long0(
+        CODE64("mov rcx, cr3; or rcx, 5; mov cr3, rcx; mov rax, cr4; bts rax, 17; mov cr4, rax"));
     go(&r);
     EXPECT(r.vec, EV_GP); /* PCIDE needs CR3[11:0] = 0 */
     r = long0(CODE64("mov rcx, cr3; bts rcx, 63; mov cr3, rcx"));

@@ -3,10 +3,10 @@
  */
 #include "run.h"
 
-#define GROUP "debug"
-#define DR6_BD 0x2000
-#define DR6_BS 0x4000
-#define DR7_GD 0x2000
+#define GROUP    "debug"
+#define DR6_BD   0x2000
+#define DR6_BS   0x4000
+#define DR7_GD   0x2000
 #define RW_EXEC  0
 #define RW_WRITE 1
 #define RW_IO    2

@@ -62,7 +62,7 @@ TEST(direct)
             EXPECT(r.vec, EV_BP);
             EXPECT(r.ip, end.end + 1);
             EXPECT(r.cs, SEL_T(0) | t->cpl); /* RPL becomes CPL */
-            if (!under_qemu) /* which sets A for data only */
+            if (!under_qemu)                 /* which sets A for data only */
                 EXPECT(gdt[SEL_T(0) / 8] >> 40 & 1, 1);
             EXPECT(r.sp, sp - 8 * call);
             if (call) {
@@ -210,7 +210,8 @@ TEST(gate_faults)
         flat(1, 0x1a);
         struct run r = ring3(call);
         u64 sp = r.sp;
-        r.bx = pointer(slot(0, gate(cases[i].sel, end.start, cases[i].access, 0)) | cases[i].rpl, 0);
+        r.bx =
+            pointer(slot(0, gate(cases[i].sel, end.start, cases[i].access, 0)) | cases[i].rpl, 0);
         go_fault(&r, cases[i].vec, cases[i].err);
         EXPECT(r.sp, sp);
     }
@@ -283,8 +284,8 @@ TEST(ret_same_level)
         {SEL_LIMIT, EV_GP, SEL_LIMIT},
         {SEL_DATA, EV_GP, SEL_DATA},
         {SEL_T(0), EV_NP, SEL_T(0)},
-        {SEL_UCODE & ~3, EV_GP, SEL_UCODE & ~3},       /* DPL is not RPL */
-        {SEL_T(1) | 1, EV_GP, SEL_T(1)},               /* conforming, DPL above RPL */
+        {SEL_UCODE & ~3, EV_GP, SEL_UCODE & ~3}, /* DPL is not RPL */
+        {SEL_T(1) | 1, EV_GP, SEL_T(1)},         /* conforming, DPL above RPL */
     };
     flat(0, 0x1a);
     flat(1, A_CONF | A_DPL(3));
@@ -428,7 +429,8 @@ TEST(page_faults)
     tss.ss1 = flat(2, A_DATA | A_DPL(1)) | 1;
     tss.esp1 = WINDOW + 0x2000;
     u64 sp = r.sp;
-    r.bx = pointer(slot(0, gate(flat(1, A_CODE | A_DPL(1)), 0x100000, A_CALL32 | A_DPL(3), 0)) | 3, 0);
+    r.bx =
+        pointer(slot(0, gate(flat(1, A_CODE | A_DPL(1)), 0x100000, A_CALL32 | A_DPL(3), 0)) | 3, 0);
     go_fault(&r, EV_PF, 2);
     EXPECT(r.cr2, WINDOW + 0x1ffc);
     EXPECT(r.sp, sp);

@@ -37,7 +37,9 @@ TEST(divide)
 TEST(undefined)
 {
     struct code codes[] = {
-        CODE("ud2"), CODE(".byte 0x0f, 0xff, 0xc0"), CODE(".byte 0xf0, 0x90"),       /* LOCK NOP */
+        CODE("ud2"),
+        CODE(".byte 0x0f, 0xff, 0xc0"),
+        CODE(".byte 0xf0, 0x90"),             /* LOCK NOP */
         CODE(".byte 0xf0, 0x01, 0xc0"),       /* LOCK ADD EAX, EAX */
         CODE(".byte 0xf0, 0x8b, 0x03"),       /* LOCK MOV EAX, [EBX] */
         CODE(".byte 0xf0, 0x3b, 0x03"),       /* LOCK CMP EAX, [EBX] */
@@ -45,12 +47,14 @@ TEST(undefined)
         CODE(".byte 0x8d, 0xc0"),             /* LEA EAX, EAX */
         CODE(".byte 0x0f, 0xc7, 0xc8"),       /* CMPXCHG8B EAX */
         CODE(".byte 0x62, 0xc0"),             /* BOUND with a register */
-        CODE(".byte 0xfe, 0xf8"), CODE(".byte 0xff, 0xf8"), CODE(".byte 0x8f, 0xc8"),
-        CODE(".byte 0x8c, 0xf0"),             /* MOV EAX, segment 6 */
-        CODE(".byte 0x0f, 0x20, 0xc8"),       /* MOV EAX, CR1 */
-        CODE(".byte 0x0f, 0x22, 0xe8"),       /* MOV CR5, EAX */
-        CODE(".byte 0xc6, 0xc8, 0"),          /* C6 /1 */
-        CODE(".byte 0x0f, 0x01, 0xf8"),       /* SWAPGS outside 64-bit mode */
+        CODE(".byte 0xfe, 0xf8"),
+        CODE(".byte 0xff, 0xf8"),
+        CODE(".byte 0x8f, 0xc8"),
+        CODE(".byte 0x8c, 0xf0"),       /* MOV EAX, segment 6 */
+        CODE(".byte 0x0f, 0x20, 0xc8"), /* MOV EAX, CR1 */
+        CODE(".byte 0x0f, 0x22, 0xe8"), /* MOV CR5, EAX */
+        CODE(".byte 0xc6, 0xc8, 0"),    /* C6 /1 */
+        CODE(".byte 0x0f, 0x01, 0xf8"), /* SWAPGS outside 64-bit mode */
     };
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         context("instruction", i);
@@ -61,9 +65,12 @@ TEST(undefined)
         go_fault(&r, EV_UD, NO_ERR);
     }
     struct code invalid_64[] = {
-        CODE64(".byte 0x06"), CODE64(".byte 0x0e"), CODE64(".byte 0x27"), CODE64(".byte 0x37"),
-        CODE64(".byte 0x60"), CODE64(".byte 0x61"), CODE64(".byte 0x82, 0xc0, 0"), CODE64(".byte 0x9a, 0, 0, 0, 0, 0, 0"),
-        CODE64(".byte 0xce"), CODE64(".byte 0xd4, 10"), CODE64(".byte 0xd6"),
+        CODE64(".byte 0x06"),          CODE64(".byte 0x0e"),
+        CODE64(".byte 0x27"),          CODE64(".byte 0x37"),
+        CODE64(".byte 0x60"),          CODE64(".byte 0x61"),
+        CODE64(".byte 0x82, 0xc0, 0"), CODE64(".byte 0x9a, 0, 0, 0, 0, 0, 0"),
+        CODE64(".byte 0xce"),          CODE64(".byte 0xd4, 10"),
+        CODE64(".byte 0xd6"),
     };
     for (unsigned i = 0; i < ARRAY_SIZE(invalid_64); i++) {
         context("64-bit instruction", i);
@@ -72,7 +79,7 @@ TEST(undefined)
     }
     struct code real_ud[] = {
         CODE16("arpl ax, bx"), CODE16("lar ax, bx"), CODE16("lsl ax, bx"), CODE16("verr ax"),
-        CODE16("str ax"), CODE16("sldt ax"), CODE16("lldt ax"), CODE16("ltr ax"),
+        CODE16("str ax"),      CODE16("sldt ax"),    CODE16("lldt ax"),    CODE16("ltr ax"),
     };
     for (unsigned i = 0; i < ARRAY_SIZE(real_ud); i++) {
         context("protected mode only", i);
@@ -111,7 +118,9 @@ TEST(no_math)
         struct {
             struct code c;
             u32 vec;
-        } what[] = {{CODE("fld1"), cases[i].fpu}, {CODE("emms"), cases[i].mmx}, {CODE(".byte 0x9b"), cases[i].wait}};
+        } what[] = {{CODE("fld1"), cases[i].fpu},
+                    {CODE("emms"), cases[i].mmx},
+                    {CODE(".byte 0x9b"), cases[i].wait}};
         for (unsigned k = 0; k < ARRAY_SIZE(what); k++) {
             if (under_qemu && k == 1)
                 continue; /* EMMS does not look at TS */
@@ -180,11 +189,12 @@ TEST(bound_into)
 TEST(privileged)
 {
     struct code codes[] = {
-        CODE("cli"), CODE("sti"), CODE("hlt"), CODE("in al, dx"), CODE("out dx, eax"), CODE("insb"),
-        CODE("rep outsb"), CODE("mov eax, cr0"), CODE("mov cr3, eax"), CODE("mov eax, dr7"), CODE("clts"),
-        CODE("lgdt [ebx]"), CODE("lidt [ebx]"), CODE("lldt ax"), CODE("ltr ax"), CODE("lmsw ax"),
-        CODE("rdmsr"), CODE("wrmsr"), CODE("invd"), CODE("wbinvd"), CODE("invlpg [ebx]"),
-        CODE("mov eax, cr4"), CODE("mov dr0, eax"), CODE("sysexit"),
+        CODE("cli"),          CODE("sti"),          CODE("hlt"),          CODE("in al, dx"),
+        CODE("out dx, eax"),  CODE("insb"),         CODE("rep outsb"),    CODE("mov eax, cr0"),
+        CODE("mov cr3, eax"), CODE("mov eax, dr7"), CODE("clts"),         CODE("lgdt [ebx]"),
+        CODE("lidt [ebx]"),   CODE("lldt ax"),      CODE("ltr ax"),       CODE("lmsw ax"),
+        CODE("rdmsr"),        CODE("wrmsr"),        CODE("invd"),         CODE("wbinvd"),
+        CODE("invlpg [ebx]"), CODE("mov eax, cr4"), CODE("mov dr0, eax"), CODE("sysexit"),
     };
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         context("instruction", i);
@@ -250,7 +260,8 @@ TEST(alignment)
     struct {
         u32 cr0, flags, cpl, vec;
     } cases[] = {
-        {0, 0, 3, 0}, {CR0_AM, 0, 3, 0}, {0, F_AC, 3, 0}, {CR0_AM, F_AC, 3, EV_AC}, {CR0_AM, F_AC, 0, 0},
+        {0, 0, 3, 0},         {CR0_AM, 0, 3, 0}, {0, F_AC, 3, 0}, {CR0_AM, F_AC, 3, EV_AC},
+        {CR0_AM, F_AC, 0, 0},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         context("row", i);
@@ -320,7 +331,8 @@ TEST(msr)
 
 TEST(rdtsc_rdpmc)
 {
-    struct run r = ring3(CODE("rdtsc; mov esi, eax; mov edi, edx; rdtsc; sub eax, esi; sbb edx, edi"));
+    struct run r =
+        ring3(CODE("rdtsc; mov esi, eax; mov edi, edx; rdtsc; sub eax, esi; sbb edx, edi"));
     go_done(&r);
     EXPECT((u32)r.dx, 0); /* it does not run backwards */
     r = ring3(CODE("rdtsc"));
@@ -343,8 +355,8 @@ TEST(flags_at_cpl3)
     struct {
         u64 flags, popped, want;
     } cases[] = {
-        {F_IF, F_IOPL, F_IF},                  /* IOPL 0: neither IF nor IOPL */
-        {F_IF | F_IOPL, 0, F_IOPL},            /* IOPL 3: IF, not IOPL */
+        {F_IF, F_IOPL, F_IF},       /* IOPL 0: neither IF nor IOPL */
+        {F_IF | F_IOPL, 0, F_IOPL}, /* IOPL 3: IF, not IOPL */
         {F_IOPL, F_IF | F_NT | F_AC, F_IF | F_IOPL | F_NT | F_AC},
         {0, F_IF | F_CF, F_CF},
     };

@@ -3,10 +3,10 @@
  */
 #include "run.h"
 
-#define GROUP "interrupt"
-#define VEC 0x60
-#define IDT_ERR(n) ((n) * 8 + 2)
-#define STACK ((u32 *)frames[0] + 64)
+#define GROUP      "interrupt"
+#define VEC        0x60
+#define IDT_ERR(n) ((n)*8 + 2)
+#define STACK      ((u32 *)frames[0] + 64)
 
 TEST(gate_types)
 {
@@ -426,7 +426,7 @@ TEST(ist)
     go(&r);
     EXPECT(r.vec, VEC);
     EXPECT(r.hsp, (u32)frames[3] - 40);
-    EXPECT(r.hss, SEL_DATA); /* no change of level: SS stays */
+    EXPECT(r.hss, SEL_DATA);       /* no change of level: SS stays */
     tss64.ist[2] = 0x900000000000; /* not canonical: #SS */
     r = long0(CODE64("int 0x60"));
     go_fault(&r, EV_SS, 0);

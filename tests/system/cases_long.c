@@ -4,15 +4,15 @@
  */
 #include "run.h"
 
-#define GROUP "long"
-#define MSR_STAR  0xc0000081
-#define MSR_LSTAR 0xc0000082
-#define MSR_CSTAR 0xc0000083
-#define MSR_FMASK 0xc0000084
-#define MSR_FS_BASE 0xc0000100
-#define MSR_GS_BASE 0xc0000101
+#define GROUP         "long"
+#define MSR_STAR      0xc0000081
+#define MSR_LSTAR     0xc0000082
+#define MSR_CSTAR     0xc0000083
+#define MSR_FMASK     0xc0000084
+#define MSR_FS_BASE   0xc0000100
+#define MSR_GS_BASE   0xc0000101
 #define MSR_KERNEL_GS 0xc0000102
-#define BAD 0x800000000000 /* not canonical */
+#define BAD           0x800000000000 /* not canonical */
 
 static void set_syscall(struct code target)
 {
@@ -110,8 +110,9 @@ TEST(sysenter_32)
 
 TEST(swapgs)
 {
-    struct run r = long0(CODE64("mov ecx, 0xc0000101; mov eax, 0x1234; xor edx, edx; wrmsr; inc ecx; mov eax, 0x5678;"
-                                "wrmsr; swapgs; rdmsr; mov edi, eax; dec ecx; rdmsr"));
+    struct run r = long0(CODE64(
+        "mov ecx, 0xc0000101; mov eax, 0x1234; xor edx, edx; wrmsr; inc ecx; mov eax, 0x5678;"
+        "wrmsr; swapgs; rdmsr; mov edi, eax; dec ecx; rdmsr"));
     go_done(&r);
     EXPECT(r.ax, 0x5678);
     EXPECT(r.di, 0x1234);
@@ -125,7 +126,8 @@ TEST(fsgsbase)
         skip("CPUID offers no FSGSBASE");
         return;
     }
-    struct run r = long3(CODE64("wrfsbase rax; rdfsbase rcx; mov rdx, fs:[8]; wrgsbase eax; rdgsbase esi"));
+    struct run r =
+        long3(CODE64("wrfsbase rax; rdfsbase rcx; mov rdx, fs:[8]; wrgsbase eax; rdgsbase esi"));
     *(u64 *)(frames[0] + 8) = 0x1122334455667788;
     r.cr4 |= CR4_FSGSBASE;
     r.ax = (u32)frames[0];
@@ -209,9 +211,10 @@ TEST(address_sizes)
 TEST(mode_by_hand)
 {
     /* Into long mode and out again in one run, through compatibility code. */
-    struct run r = ring0(CODE("mov ecx, 0xc0000080; rdmsr; mov edi, eax; or eax, 0x100; wrmsr;"
-                              "mov eax, cr0; bts eax, 31; mov cr0, eax; rdmsr; mov esi, eax;"
-                              "mov eax, cr0; btr eax, 31; mov cr0, eax; rdmsr; mov ebx, eax; mov eax, edi; wrmsr"));
+    struct run r = ring0(
+        CODE("mov ecx, 0xc0000080; rdmsr; mov edi, eax; or eax, 0x100; wrmsr;"
+             "mov eax, cr0; bts eax, 31; mov cr0, eax; rdmsr; mov esi, eax;"
+             "mov eax, cr0; btr eax, 31; mov cr0, eax; rdmsr; mov ebx, eax; mov eax, edi; wrmsr"));
     paged(&r, PAGING_64, true);
     r.efer = 0;
     r.cr0 &= ~CR0_PG;
@@ -219,7 +222,8 @@ TEST(mode_by_hand)
     EXPECT((u32)r.si, EFER_LME | EFER_LMA);
     EXPECT((u32)r.bx, EFER_LME);
     /* LME and PG without PAE. */
-    r = ring0(CODE("mov ecx, 0xc0000080; mov eax, 0x100; xor edx, edx; wrmsr; mov eax, cr0; bts eax, 31; mov cr0, eax"));
+    r = ring0(CODE("mov ecx, 0xc0000080; mov eax, 0x100; xor edx, edx; wrmsr; mov eax, cr0; bts "
+                   "eax, 31; mov cr0, eax"));
     paged(&r, PAGING_64, true);
     r.efer = 0;
     r.cr4 = 0;
@@ -297,7 +301,8 @@ TEST(tables_64)
 
 TEST(stack_sizes)
 {
-    struct run r = long3(CODE64("mov rdx, rsp; push fs; sub rdx, rsp; pop rax; mov rcx, rsp; push bx; sub rcx, rsp; pop si"));
+    struct run r = long3(CODE64("mov rdx, rsp; push fs; sub rdx, rsp; pop rax; mov rcx, rsp; push "
+                                "bx; sub rcx, rsp; pop si"));
     r.bx = 0x1234;
     go_done(&r);
     EXPECT(r.dx, 8);
@@ -316,8 +321,9 @@ TEST(stack_sizes)
 TEST(segment_bases)
 {
     /* Loading a selector sets the base anew, 32 bits of it; MSRs take all 64. */
-    struct run r = long0(CODE64("mov ecx, 0xc0000100; mov eax, 0; mov edx, 0xffff8000; wrmsr; rdmsr; mov esi, edx;"
-                                "mov edi, 0x10; mov fs, edi; rdmsr; mov eax, edx"));
+    struct run r = long0(
+        CODE64("mov ecx, 0xc0000100; mov eax, 0; mov edx, 0xffff8000; wrmsr; rdmsr; mov esi, edx;"
+               "mov edi, 0x10; mov fs, edi; rdmsr; mov eax, edx"));
     go_done(&r);
     EXPECT(r.si, 0xffff8000);
     EXPECT(r.ax, 0);

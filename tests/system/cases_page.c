@@ -5,11 +5,11 @@
 #include "run.h"
 
 #define GROUP "page"
-#define E_P 1
-#define E_W 2
-#define E_U 4
-#define E_R 8
-#define E_I 16
+#define E_P   1
+#define E_W   2
+#define E_U   4
+#define E_R   8
+#define E_I   16
 
 enum { READ, WRITE, FETCH };
 
@@ -47,13 +47,12 @@ static u32 expected(const struct run *r, enum paging kind, bool user, int what, 
 static void check_access(enum paging kind, bool user, int what, bool wp, u64 pte, u64 pde)
 {
     struct run r = access(kind, user, what);
-    u32 err = expected(&r, kind, user, what, pte, pde);
     if (wp)
         r.cr0 |= CR0_WP;
-    err = expected(&r, kind, user, what, pte, pde);
-    context("kind/user/what/wp/pte/pde",
-            (u32)kind << 24 | user << 20 | (u32)what << 16 | wp << 12 | (pte >> 63) << 11 |
-                (u32)(pte & 7) << 8 | (pde >> 63) << 4 | (u32)(pde & 7));
+    u32 err = expected(&r, kind, user, what, pte, pde);
+    context("kind/user/what/wp/pte/pde", (u32)kind << 24 | user << 20 | (u32)what << 16 | wp << 12 |
+                                             (pte >> 63) << 11 | (u32)(pte & 7) << 8 |
+                                             (pde >> 63) << 4 | (u32)(pde & 7));
     memset(frames[1], 0xcc, 4096);
     map(kind, 1, 1, pte);
     pde_set(kind, (pde_get(kind) & ~7ull) | pde);
@@ -138,11 +137,13 @@ TEST(accessed_stays_clear)
         go_done(&r);
         EXPECT(pte_get(kind, 1) & (P_A | P_D), P_A | P_D);
         /* D is cleared in memory, and the entry dropped. */
-        r = paged_run(kind, false, BOTH("mov [ebx], eax; and byte ptr [esi], 0x9f; invlpg [ebx];"
-                                        "mov eax, [ebx]; mov ecx, [esi]; mov [ebx], eax"));
+        r = paged_run(kind, false,
+                      BOTH("mov [ebx], eax; and byte ptr [esi], 0x9f; invlpg [ebx];"
+                           "mov eax, [ebx]; mov ecx, [esi]; mov [ebx], eax"));
         map(kind, 1, 1, P_P | P_W);
         r.bx = WINDOW + 0x1000;
-        r.si = kind == PAGING_32 ? (page_dir[1] & ~0xfffu) + 4 : (u32)(pde_get(kind) & ~0xfffull) + 8;
+        r.si =
+            kind == PAGING_32 ? (page_dir[1] & ~0xfffu) + 4 : (u32)(pde_get(kind) & ~0xfffull) + 8;
         go_done(&r);
         EXPECT(r.cx & (P_A | P_D), P_A);
         EXPECT(pte_get(kind, 1) & (P_A | P_D), P_A | P_D);
@@ -172,7 +173,8 @@ TEST(smep_smap)
             map(kind, 1, 1, P_ALL);
             go_done(&r);
         }
-    struct run r = paged_run(PAGING_PAE, false, BOTH("stac; mov eax, [ebx]; clac; nop; mov ecx, [ebx]"));
+    struct run r =
+        paged_run(PAGING_PAE, false, BOTH("stac; mov eax, [ebx]; clac; nop; mov ecx, [ebx]"));
     map(PAGING_PAE, 0, 0, P_ALL);
     r.cr4 |= CR4_SMAP;
     r.bx = WINDOW;
@@ -191,7 +193,8 @@ TEST(invlpg_and_global)
         struct run r;
         *(u32 *)frames[0] = 0x1000;
         *(u32 *)frames[1] = 0x1001;
-        r = paged_run(kind, false, BOTH("mov eax, [ebx]; mov [esi], edi; invlpg [ebx]; mov ecx, [ebx]"));
+        r = paged_run(kind, false,
+                      BOTH("mov eax, [ebx]; mov [esi], edi; invlpg [ebx]; mov ecx, [ebx]"));
         table = (u32)pde_get(kind) & ~0xfffu;
         map(kind, 0, 0, P_P | P_W);
         r.bx = WINDOW;
@@ -201,8 +204,10 @@ TEST(invlpg_and_global)
         EXPECT(r.ax, 0x1000);
         EXPECT(r.cx, 0x1001);
         /* CR3 load drops what is not global. */
-        r = paged_run(kind, false, CODE("mov eax, [ebx]; mov [esi], edi; mov edx, cr3; mov cr3, edx; mov ecx, [ebx]"),
-                      CODE64("mov eax, [rbx]; mov [rsi], edi; mov rdx, cr3; mov cr3, rdx; mov ecx, [rbx]"));
+        r = paged_run(
+            kind, false,
+            CODE("mov eax, [ebx]; mov [esi], edi; mov edx, cr3; mov cr3, edx; mov ecx, [ebx]"),
+            CODE64("mov eax, [rbx]; mov [rsi], edi; mov rdx, cr3; mov cr3, rdx; mov ecx, [rbx]"));
         map(kind, 0, 0, P_P | P_W);
         r.bx = WINDOW;
         r.si = table;
@@ -211,8 +216,10 @@ TEST(invlpg_and_global)
         EXPECT(r.cx, 0x1001);
         /* CR4.PGE toggled drops all. */
         r = paged_run(kind, false,
-                      CODE("mov eax, [ebx]; mov [esi], edi; mov edx, cr4; xor edx, 0x80; mov cr4, edx; mov ecx, [ebx]"),
-                      CODE64("mov eax, [rbx]; mov [rsi], edi; mov rdx, cr4; xor edx, 0x80; mov cr4, rdx; mov ecx, [rbx]"));
+                      CODE("mov eax, [ebx]; mov [esi], edi; mov edx, cr4; xor edx, 0x80; mov cr4, "
+                           "edx; mov ecx, [ebx]"),
+                      CODE64("mov eax, [rbx]; mov [rsi], edi; mov rdx, cr4; xor edx, 0x80; mov "
+                             "cr4, rdx; mov ecx, [rbx]"));
         r.cr4 |= CR4_PGE;
         map(kind, 0, 0, P_P | P_W | P_G);
         r.bx = WINDOW;
@@ -368,7 +375,9 @@ TEST(invpcid)
     u64 *d = (u64 *)frames[3];
     for (u32 type = 0; type < 5; type++) {
         context("type", type);
-        struct run r = paged_run(PAGING_64, false, (struct code){0, 0}, CODE64("mov eax, [ebx]; mov [esi], edi; invpcid rcx, [rdx]; mov ecx, [ebx]"));
+        struct run r =
+            paged_run(PAGING_64, false, (struct code){0, 0},
+                      CODE64("mov eax, [ebx]; mov [esi], edi; invpcid rcx, [rdx]; mov ecx, [ebx]"));
         *(u32 *)frames[0] = 0x1000;
         *(u32 *)frames[1] = 0x1001;
         map(PAGING_64, 0, 0, P_P | P_W);
@@ -395,10 +404,12 @@ TEST(invpcid)
 TEST(stack_operations)
 {
     for (int kind = 0; kind < PAGINGS; kind++) {
-        struct code c32[] = {CODE("push eax"), CODE("call 1f; 1:"), CODE("enter 16, 0"),
-                             CODE("enter 16, 2"), CODE("pushf"), CODE("pop eax"), CODE("ret"), CODE("leave")};
-        struct code c64[] = {CODE64("push rax"), CODE64("call 1f; 1:"), CODE64("enter 16, 0"),
-                             CODE64("enter 16, 2"), CODE64("pushf"), CODE64("pop rax"), CODE64("ret"), CODE64("leave")};
+        struct code c32[] = {CODE("push eax"),    CODE("call 1f; 1:"), CODE("enter 16, 0"),
+                             CODE("enter 16, 2"), CODE("pushf"),       CODE("pop eax"),
+                             CODE("ret"),         CODE("leave")};
+        struct code c64[] = {CODE64("push rax"),    CODE64("call 1f; 1:"), CODE64("enter 16, 0"),
+                             CODE64("enter 16, 2"), CODE64("pushf"),       CODE64("pop rax"),
+                             CODE64("ret"),         CODE64("leave")};
         for (unsigned i = 0; i < ARRAY_SIZE(c32); i++) {
             context("kind/operation", (u32)(kind << 4) | i);
             struct run r = paged_run(kind, true, c32[i], c64[i]);
@@ -412,7 +423,8 @@ TEST(stack_operations)
             EXPECT(r.bp, bp);
         }
         /* POP to unmapped memory, and PUSH from it. */
-        struct run r = paged_run(kind, true, CODE("pop dword ptr [ebx]"), CODE64("pop qword ptr [rbx]"));
+        struct run r =
+            paged_run(kind, true, CODE("pop dword ptr [ebx]"), CODE64("pop qword ptr [rbx]"));
         r.bx = WINDOW + 0x3000;
         u64 sp = r.sp;
         go_fault(&r, EV_PF, E_U | E_W);
@@ -443,9 +455,15 @@ TEST(read_modify_write)
 {
     /* On a read-only page: all are write faults, and change nothing. */
     struct code codes[] = {
-        CODE("xchg [ebx], eax"),   CODE("lock cmpxchg8b [ebx]"), CODE("cmpxchg [ebx], ecx"),
-        CODE("lock xadd [ebx], eax"), CODE("inc dword ptr [ebx]"), CODE("shl dword ptr [ebx], cl"),
-        CODE("lock btr dword ptr [ebx], 3"), CODE("not byte ptr [ebx]"), CODE("adc [ebx], eax"),
+        CODE("xchg [ebx], eax"),
+        CODE("lock cmpxchg8b [ebx]"),
+        CODE("cmpxchg [ebx], ecx"),
+        CODE("lock xadd [ebx], eax"),
+        CODE("inc dword ptr [ebx]"),
+        CODE("shl dword ptr [ebx], cl"),
+        CODE("lock btr dword ptr [ebx], 3"),
+        CODE("not byte ptr [ebx]"),
+        CODE("adc [ebx], eax"),
     };
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         context("operation", i);

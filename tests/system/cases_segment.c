@@ -289,7 +289,8 @@ TEST(limits)
     for (unsigned i = 0; i < ARRAY_SIZE(reaches); i++) {
         const struct reach *e = &reaches[i];
         context(e->what, i);
-        u32 sel = slot(0, segment((u32)frames - (e->ok ? e->offset : 0), e->limit, e->access, e->flags));
+        u32 sel =
+            slot(0, segment((u32)frames - (e->ok ? e->offset : 0), e->limit, e->access, e->flags));
         struct run r = ring0(CODE("mov eax, es:[ebx]"));
         r.es = sel;
         r.bx = e->offset;
@@ -466,7 +467,6 @@ TEST(long_mode_loads)
     r = long0(CODE64(".byte 0x1e")); /* PUSH DS */
     go_fault(&r, EV_UD, NO_ERR);
     r = long0(CODE64(".byte 0xc4, 0x03"));
-    r.efer |= 0;
     go_fault(&r, EV_UD, NO_ERR); /* LES is a VEX prefix; not enabled */
 }
 
@@ -491,9 +491,10 @@ TEST(real_mode_limits)
 TEST(unreal_mode)
 {
     /* DS gets a 4 GiB limit in protected mode; real-mode loads keep it, and set the base. */
-    struct run r = real(CODE16("mov ecx, cr0; inc cx; mov cr0, ecx; mov dx, 0x10; mov ds, dx; dec cx;"
-                               "mov cr0, ecx; mov eax, [ebx]; mov dx, 0x1000; mov ds, dx;"
-                               "mov edi, [ebx - 0x10000]"));
+    struct run r =
+        real(CODE16("mov ecx, cr0; inc cx; mov cr0, ecx; mov dx, 0x10; mov ds, dx; dec cx;"
+                    "mov cr0, ecx; mov eax, [ebx]; mov dx, 0x1000; mov ds, dx;"
+                    "mov edi, [ebx - 0x10000]"));
     r.bx = (u32)frames;
     *(u32 *)frames = 0x600df00d;
     go_real(&r);
@@ -577,9 +578,10 @@ TEST(real_mode_end_of_segment)
 TEST(a20)
 {
     /* With the gate shut, bit 20 of physical addresses is 0. */
-    struct run r = real(CODE16("mov dword ptr fs:[0x510], 0x11111111; mov dword ptr es:[0x500], 0x22222222;"
-                               "in al, 0x92; and al, 0xfd; out 0x92, al; mov ebx, fs:[0x510];"
-                               "or al, 2; out 0x92, al; mov ecx, fs:[0x510]"));
+    struct run r =
+        real(CODE16("mov dword ptr fs:[0x510], 0x11111111; mov dword ptr es:[0x500], 0x22222222;"
+                    "in al, 0x92; and al, 0xfd; out 0x92, al; mov ebx, fs:[0x510];"
+                    "or al, 2; out 0x92, al; mov ecx, fs:[0x510]"));
     static u32 *const high = (u32 *)0x100500;
     u32 saved = *high;
     r.fs = 0xffff;

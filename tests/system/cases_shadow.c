@@ -5,7 +5,7 @@
 #include "run.h"
 
 #define GROUP "shadow"
-#define VEC 0x70
+#define VEC   0x70
 
 /* An interrupt waits; code starts with IF clear. */
 static void interrupted(struct run *r, u32 offset)
@@ -98,14 +98,14 @@ TEST(hlt)
 TEST(hlt_timer)
 {
     /* The APIC timer, one shot, wakes a HLT that has waited. */
-    APIC[0x3e0 / 4] = 0xb; /* divide by 1 */
-    APIC[0x320 / 4] = VEC;
+    APIC[APIC_DIVIDE / 4] = 0xb; /* divide by 1 */
+    APIC[APIC_LVT_TIMER / 4] = VEC;
     struct run r = ring0(CODE("mov [esi], edi; sti; hlt; inc eax"));
     r.si = 0xfee00380;
     r.di = 1000000;
     go(&r);
     fault_at(&r, VEC, NO_ERR, 4);
-    APIC[0x320 / 4] = 0x10000;
+    APIC[APIC_LVT_TIMER / 4] = 0x10000;
     eoi();
 }
 
@@ -138,8 +138,9 @@ TEST(priority)
 TEST(cr8)
 {
     self_ipi(0x61);
-    struct run r = long0(CODE64("mov ecx, 6; mov cr8, rcx; sti; nop; nop; mov rax, cr8; xor ecx, ecx;"
-                                "mov cr8, rcx; nop"));
+    struct run r =
+        long0(CODE64("mov ecx, 6; mov cr8, rcx; sti; nop; nop; mov rax, cr8; xor ecx, ecx;"
+                     "mov cr8, rcx; nop"));
     go(&r);
     EXPECT(r.vec, 0x61);
     EXPECT(r.ax, 6);
@@ -160,8 +161,9 @@ TEST(cr8)
 TEST(nmi)
 {
     /* Blocked till IRET: the handler sends itself another, and IRET lets it in. */
-    struct code handler = CODE("inc ecx; cmp ecx, 1; jne 1f; mov [esi], edi; jmp 2f; 2: nop; nop; jmp 3f;"
-                               "3: nop; nop; nop; mov edx, ecx; 1: iret");
+    struct code handler =
+        CODE("inc ecx; cmp ecx, 1; jne 1f; mov [esi], edi; jmp 2f; 2: nop; nop; jmp 3f;"
+             "3: nop; nop; nop; mov edx, ecx; 1: iret");
     struct run r = ring0(CODE("mov [esi], edi; jmp 1f; 1: nop; nop; jmp 2f; 2: nop; nop; nop"));
     idt[EV_NMI] = gate(SEL_CODE, handler.start, A_INT32, 0);
     APIC[0x310 / 4] = APIC[0x20 / 4];

@@ -4,9 +4,9 @@
  */
 #include "run.h"
 
-#define GROUP "simd"
+#define GROUP          "simd"
 #define CR4_OSXMMEXCPT 0x400
-#define EV_XM 19
+#define EV_XM          19
 
 static struct run simd(struct run r)
 {
@@ -19,7 +19,7 @@ TEST(alignment)
 {
     struct code codes[] = {
         CODE("movaps xmm0, [ebx]"), CODE("movdqa [ebx], xmm0"), CODE("addps xmm0, [ebx]"),
-        CODE("fxsave [ebx]"), CODE("fxrstor [ebx]"), CODE("movntps [ebx], xmm0"),
+        CODE("fxsave [ebx]"),       CODE("fxrstor [ebx]"),      CODE("movntps [ebx], xmm0"),
     };
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         context("instruction", i);
@@ -37,9 +37,9 @@ TEST(alignment)
 TEST(page_faults)
 {
     struct code codes[] = {
-        CODE("movups xmm0, [ebx]"), CODE("movups [ebx], xmm0"), CODE("fld tbyte ptr [ebx]"),
-        CODE("fistp qword ptr [ebx]"), CODE("movq mm0, [ebx]"), CODE("movdqu [ebx], xmm1"),
-        CODE("fnstenv [ebx]"), CODE("fldenv [ebx]"),
+        CODE("movups xmm0, [ebx]"),    CODE("movups [ebx], xmm0"), CODE("fld tbyte ptr [ebx]"),
+        CODE("fistp qword ptr [ebx]"), CODE("movq mm0, [ebx]"),    CODE("movdqu [ebx], xmm1"),
+        CODE("fnstenv [ebx]"),         CODE("fldenv [ebx]"),
     };
     static const u8 writes[] = {0, 1, 0, 1, 0, 1, 1, 0};
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
@@ -140,9 +140,10 @@ TEST(unmasked)
 
 TEST(real_mode)
 {
-    struct run r = real(CODE16("mov eax, cr4; or ax, 0x600; mov cr4, eax; movups xmm0, [si]; paddb xmm0, xmm0;"
-                               "movups [di], xmm0; fild word ptr [si]; fistp dword ptr [di+16]; mov eax, [di];"
-                               "mov ebx, [di+16]; xor ecx, ecx; mov cr4, ecx"));
+    struct run r =
+        real(CODE16("mov eax, cr4; or ax, 0x600; mov cr4, eax; movups xmm0, [si]; paddb xmm0, xmm0;"
+                    "movups [di], xmm0; fild word ptr [si]; fistp dword ptr [di+16]; mov eax, [di];"
+                    "mov ebx, [di+16]; xor ecx, ecx; mov cr4, ecx"));
     u32 *p = (u32 *)0x9000;
     p[0] = 0x01020304;
     r.si = 0;

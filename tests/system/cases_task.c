@@ -4,11 +4,11 @@
  */
 #include "run.h"
 
-#define GROUP "task"
-#define VEC 0x60
-#define SEL_NEW SEL_T(6)
+#define GROUP     "task"
+#define VEC       0x60
+#define SEL_NEW   SEL_T(6)
 #define BUSY(sel) (gdt[(sel) / 8] >> 41 & 1)
-#define T ((struct tss32 *)frames[4])
+#define T         ((struct tss32 *)frames[4])
 
 struct tss16 {
     u16 link, sp0, ss0, sp1, ss1, sp2, ss2, ip, flags, ax, cx, dx, bx, sp, bp, si, di;
@@ -189,18 +189,16 @@ TEST(selector_faults)
         const char *what;
         u32 access, limit, rpl, cpl, vec;
     } cases[] = {
-        {"busy", 0x8b, 0x67, 0, 0, EV_GP},
-        {"dpl", A_TSS32, 0x67, 3, 3, EV_GP},
-        {"rpl", A_TSS32, 0x67, 1, 0, EV_GP},
-        {"not present", 0x09, 0x67, 0, 0, EV_NP},
-        {"limit", A_TSS32, 0x66, 0, 0, EV_TS},
-        {"limit 16", A_TSS16, 0x2a, 0, 0, EV_TS},
+        {"busy", 0x8b, 0x67, 0, 0, EV_GP},     {"dpl", A_TSS32, 0x67, 3, 3, EV_GP},
+        {"rpl", A_TSS32, 0x67, 1, 0, EV_GP},   {"not present", 0x09, 0x67, 0, 0, EV_NP},
+        {"limit", A_TSS32, 0x66, 0, 0, EV_TS}, {"limit 16", A_TSS16, 0x2a, 0, 0, EV_TS},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         context(cases[i].what, i);
         new_task(CODE("nop"), false);
         slot(6, segment((u32)T, cases[i].limit, cases[i].access, 0));
-        struct run r = cases[i].cpl ? ring3(CODE("jmp fword ptr [ebx]")) : ring0(CODE("jmp fword ptr [ebx]"));
+        struct run r =
+            cases[i].cpl ? ring3(CODE("jmp fword ptr [ebx]")) : ring0(CODE("jmp fword ptr [ebx]"));
         r.bx = pointer(SEL_NEW | cases[i].rpl);
         go_fault(&r, cases[i].vec, SEL_NEW);
         EXPECT(BUSY(SEL_TSS), 1);

@@ -15,8 +15,9 @@ TEST(privilege_changes)
 {
     /* Ring 0 reads a supervisor page, then ring 3 must not. */
     struct code user = CODE("mov edx, [ebx]");
-    struct run r = ring0(CODE("mov eax, [ebx]; push 0x23; push 0x127000; push 2; push 0x1b; push ecx; mov dx, 0x23;"
-                              "mov ds, dx; iret"));
+    struct run r = ring0(
+        CODE("mov eax, [ebx]; push 0x23; push 0x127000; push 2; push 0x1b; push ecx; mov dx, 0x23;"
+             "mov ds, dx; iret"));
     paged(&r, PAGING_32, true);
     map(PAGING_32, 0, 0, P_P | P_W);
     *(u32 *)frames[0] = 0x1234;
@@ -33,7 +34,8 @@ TEST(privilege_changes)
 TEST(write_protect_changes)
 {
     struct code c32 = CODE("mov [ebx], al; mov edx, cr0; bts edx, 16; mov cr0, edx; mov [ebx], ah");
-    struct code c64 = CODE64("mov [rbx], al; mov rdx, cr0; bts rdx, 16; mov cr0, rdx; mov [rbx], ah");
+    struct code c64 =
+        CODE64("mov [rbx], al; mov rdx, cr0; bts rdx, 16; mov cr0, rdx; mov [rbx], ah");
     for (int kind = 0; kind < PAGINGS; kind++) {
         context("kind", (u32)kind);
         struct run r = paged_run(kind, false, c32, c64);
@@ -54,14 +56,17 @@ TEST(smap_smep_change)
         skip("CPUID offers no SMEP and SMAP");
         return;
     }
-    struct run r = paged_run(PAGING_PAE, false, ONLY32("mov eax, [ebx]; mov edx, cr4; bts edx, 21; mov cr4, edx; mov ecx, [ebx]"));
+    struct run r = paged_run(
+        PAGING_PAE, false,
+        ONLY32("mov eax, [ebx]; mov edx, cr4; bts edx, 21; mov cr4, edx; mov ecx, [ebx]"));
     map(PAGING_PAE, 0, 0, P_ALL);
     r.bx = WINDOW;
     go(&r);
     EXPECT(r.vec, EV_PF);
     EXPECT(r.err, 1);
     EXPECT(r.end - (u32)r.ip, 2);
-    r = paged_run(PAGING_PAE, false, ONLY32("call ebx; mov edx, cr4; bts edx, 20; mov cr4, edx; call ebx"));
+    r = paged_run(PAGING_PAE, false,
+                  ONLY32("call ebx; mov edx, cr4; bts edx, 20; mov cr4, edx; call ebx"));
     map(PAGING_PAE, 0, 0, P_ALL);
     frames[0][0] = 0xc3; /* RET */
     r.bx = WINDOW;
@@ -92,8 +97,9 @@ TEST(handler_maps_the_page)
 TEST(handler_at_a_crossing)
 {
     /* A write over two missing pages faults twice, then is done whole. */
-    struct code handler = CODE("inc ebp; mov edx, cr2; sub edx, 0x400000; shr edx, 12; or dword ptr [esi + edx*4], 1;"
-                               "add esp, 4; iret");
+    struct code handler =
+        CODE("inc ebp; mov edx, cr2; sub edx, 0x400000; shr edx, 12; or dword ptr [esi + edx*4], 1;"
+             "add esp, 4; iret");
     struct run r = ring3(CODE("xchg [ebx], eax"));
     paged(&r, PAGING_32, true);
     pte_set(PAGING_32, 0, (u32)frames[0] | P_W | P_U);
@@ -111,8 +117,9 @@ TEST(handler_at_a_crossing)
 TEST(string_across_many_faults)
 {
     /* Eight pages filled by one REP STOSD; the handler maps each as it comes. */
-    struct code handler = CODE("inc ebp; mov edx, cr2; sub edx, 0x400000; shr edx, 12; or dword ptr [esi + edx*4], 1;"
-                               "add esp, 4; iret");
+    struct code handler =
+        CODE("inc ebp; mov edx, cr2; sub edx, 0x400000; shr edx, 12; or dword ptr [esi + edx*4], 1;"
+             "add esp, 4; iret");
     struct run r = ring3(CODE("rep stosd"));
     paged(&r, PAGING_32, true);
     for (unsigned i = 0; i < 8; i++)
@@ -134,8 +141,8 @@ TEST(interrupted_string)
     /* The APIC timer interrupts a long REP between two iterations. */
     struct run r = ring0(CODE("mov [edx], ebp; rep stosb"));
     u32 total = 8 << 20, passes = 0;
-    APIC[0x3e0 / 4] = 0xb;
-    APIC[0x320 / 4] = 0x70;
+    APIC[APIC_DIVIDE / 4] = 0xb;
+    APIC[APIC_LVT_TIMER / 4] = 0x70;
     r.flags |= F_IF;
     r.di = 0x800000;
     r.cx = total;
@@ -150,10 +157,10 @@ TEST(interrupted_string)
         eoi();
         if (r.cx != total && r.cx)
             EXPECT(r.ip, r.start + 2);
-        APIC[0x380 / 4] = passes++ < 20 ? 100000 : 0;
+        APIC[APIC_COUNT / 4] = passes++ < 20 ? 100000 : 0;
     }
-    APIC[0x380 / 4] = 0;
-    APIC[0x320 / 4] = 0x10000;
+    APIC[APIC_COUNT / 4] = 0;
+    APIC[APIC_LVT_TIMER / 4] = 0x10000;
     done(&r);
     EXPECT(r.cx, 0);
     for (u32 *p = (u32 *)0x800000; p < (u32 *)(0x800000 + total); p += 1023)
@@ -165,7 +172,8 @@ TEST(user_and_kernel_alias)
     /* One frame, a read-only user page and a writable kernel page: writes show at once. */
     for (int kind = 0; kind < PAGINGS; kind++) {
         context("kind", (u32)kind);
-        struct run r = paged_run(kind, false, BOTH("mov eax, [ebx]; mov [esi], edi; mov ecx, [ebx]; mov [ebx], eax"));
+        struct run r = paged_run(
+            kind, false, BOTH("mov eax, [ebx]; mov [esi], edi; mov ecx, [ebx]; mov [ebx], eax"));
         map(kind, 0, 0, P_P | P_U);
         map(kind, 1, 0, P_P | P_W);
         *(u32 *)frames[0] = 1;

@@ -5,7 +5,7 @@
 #include "run.h"
 
 #define GROUP "v86"
-#define VEC 0x60
+#define VEC   0x60
 
 static struct run low_iopl(struct code c, bool vme)
 {
@@ -18,7 +18,8 @@ static struct run low_iopl(struct code c, bool vme)
 
 TEST(sensitive)
 {
-    struct code codes[] = {CODE16("cli"), CODE16("sti"), CODE16("pushf"), CODE16("popf"), CODE16("int 0x60"), CODE16("iret"), CODE16("pushfd"), CODE16("popfd")};
+    struct code codes[] = {CODE16("cli"),      CODE16("sti"),  CODE16("pushf"),  CODE16("popf"),
+                           CODE16("int 0x60"), CODE16("iret"), CODE16("pushfd"), CODE16("popfd")};
     for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
         context("instruction", i);
         struct run r = low_iopl(codes[i], false);
@@ -26,7 +27,9 @@ TEST(sensitive)
         go_fault(&r, EV_GP, 0);
         EXPECT(r.sp, sp);
     }
-    struct code privileged[] = {CODE16("hlt"), CODE16("mov eax, cr0"), CODE16("clts"), CODE16("rdmsr"), CODE16("lgdt [bx]"), CODE16("lmsw ax"), CODE16("invlpg [bx]"), CODE16("mov eax, dr0")};
+    struct code privileged[] = {CODE16("hlt"),         CODE16("mov eax, cr0"), CODE16("clts"),
+                                CODE16("rdmsr"),       CODE16("lgdt [bx]"),    CODE16("lmsw ax"),
+                                CODE16("invlpg [bx]"), CODE16("mov eax, dr0")};
     for (unsigned i = 0; i < ARRAY_SIZE(privileged); i++) {
         context("privileged", i);
         struct run r = v86(privileged[i]);
@@ -36,7 +39,8 @@ TEST(sensitive)
 
 TEST(iopl_3)
 {
-    struct run r = v86(CODE16("sti; pushf; pop ax; cli; pushf; pop cx; push 0x0; popf; pushfd; pop edx"));
+    struct run r =
+        v86(CODE16("sti; pushf; pop ax; cli; pushf; pop cx; push 0x0; popf; pushfd; pop edx"));
     go_done(&r);
     EXPECT(r.ax & 0xffff, F_IF | F_IOPL | 2);
     EXPECT(r.cx & 0xffff, F_IOPL | 2);
@@ -117,7 +121,7 @@ TEST(vme_redirection)
     u8 *bitmap = tss.map + TSS32_IOMAP - 104 - 32;
     u32 *vector = (u32 *)(VEC * 4);
     tss.iomap = TSS32_IOMAP;
-    bitmap[VEC / 8] = (u8)~(1 << (VEC % 8));
+    bitmap[VEC / 8] = (u8) ~(1 << (VEC % 8));
     *vector = 0x800 << 16 | 16;
     struct run r = low_iopl(CODE16("int 0x60; hlt; .org 771b+16; pop ax; pop cx; pop dx"), true);
     r.flags |= F_VIF | F_CF | F_IF;

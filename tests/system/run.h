@@ -9,20 +9,20 @@
 #define TESTS_SYSTEM_RUN_H
 
 /* Selectors; the order serves SYSENTER with CS 8 and SYSRET with base 0x18. */
-#define SEL_CODE   0x08
-#define SEL_DATA   0x10
-#define SEL_UCODE  0x1b
-#define SEL_UDATA  0x23
+#define SEL_CODE    0x08
+#define SEL_DATA    0x10
+#define SEL_UCODE   0x1b
+#define SEL_UDATA   0x23
 #define SEL_UCODE64 0x2b
-#define SEL_CODE64 0x30
-#define SEL_CODE16 0x38 /* base 0, limit ffff */
-#define SEL_DATA16 0x40
-#define SEL_TSS    0x48
-#define SEL_LDT    0x50
-#define SEL_TSS64  0x58 /* two slots */
-#define SEL_T(n)   (0x68 + 8 * (n)) /* slots for the case */
-#define GDT_SLOTS  32
-#define SEL_LIMIT  (GDT_SLOTS * 8) /* first selector beyond the GDT */
+#define SEL_CODE64  0x30
+#define SEL_CODE16  0x38 /* base 0, limit ffff */
+#define SEL_DATA16  0x40
+#define SEL_TSS     0x48
+#define SEL_LDT     0x50
+#define SEL_TSS64   0x58             /* two slots */
+#define SEL_T(n)    (0x68 + 8 * (n)) /* slots for the case */
+#define GDT_SLOTS   32
+#define SEL_LIMIT   (GDT_SLOTS * 8) /* first selector beyond the GDT */
 
 /* Offsets in struct run, for the monitor. */
 #define RUN_GPR    0 /* rax rcx rdx rbx rsp rbp rsi rdi r8.. */
@@ -57,8 +57,24 @@ typedef int bool;
 #define false 0
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-enum { EV_DE, EV_DB, EV_NMI, EV_BP, EV_OF, EV_BR, EV_UD, EV_NM, EV_DF, EV_TS = 10, EV_NP, EV_SS,
-       EV_GP, EV_PF, EV_MF = 16, EV_AC };
+enum {
+    EV_DE,
+    EV_DB,
+    EV_NMI,
+    EV_BP,
+    EV_OF,
+    EV_BR,
+    EV_UD,
+    EV_NM,
+    EV_DF,
+    EV_TS = 10,
+    EV_NP,
+    EV_SS,
+    EV_GP,
+    EV_PF,
+    EV_MF = 16,
+    EV_AC
+};
 #define NO_ERR 0xffffffffu /* no error code */
 
 #define F_CF   0x1
@@ -84,20 +100,20 @@ enum { EV_DE, EV_DB, EV_NMI, EV_BP, EV_OF, EV_BR, EV_UD, EV_NM, EV_DF, EV_TS = 1
 #define CR0_AM 0x40000
 #define CR0_PG 0x80000000u
 
-#define CR4_VME  0x1
-#define CR4_PVI  0x2
-#define CR4_TSD  0x4
-#define CR4_DE   0x8
-#define CR4_PSE  0x10
-#define CR4_PAE  0x20
-#define CR4_PGE  0x80
-#define CR4_OSFXSR 0x200
-#define CR4_UMIP 0x800
+#define CR4_VME      0x1
+#define CR4_PVI      0x2
+#define CR4_TSD      0x4
+#define CR4_DE       0x8
+#define CR4_PSE      0x10
+#define CR4_PAE      0x20
+#define CR4_PGE      0x80
+#define CR4_OSFXSR   0x200
+#define CR4_UMIP     0x800
 #define CR4_FSGSBASE 0x10000
-#define CR4_PCIDE 0x20000
-#define CR4_OSXSAVE 0x40000
-#define CR4_SMEP 0x100000
-#define CR4_SMAP 0x200000
+#define CR4_PCIDE    0x20000
+#define CR4_OSXSAVE  0x40000
+#define CR4_SMEP     0x100000
+#define CR4_SMAP     0x200000
 
 #define EFER_SCE 0x1
 #define EFER_LME 0x100
@@ -161,8 +177,8 @@ struct code low_copy(struct code c); /* code moved to 0x8000 */
 /* --- expectations: the first that fails is the case's verdict --- */
 void expect(const char *what, u64 want, u64 got);
 #define EXPECT(got, want) expect(#got, (want), (got))
-void done(struct run *r);                     /* ran to its end */
-void fault(struct run *r, u32 vec, u32 err);  /* at its first instruction */
+void done(struct run *r);                    /* ran to its end */
+void fault(struct run *r, u32 vec, u32 err); /* at its first instruction */
 void fault_at(struct run *r, u32 vec, u32 err, u32 offset);
 void go_done(struct run *r);
 void go_fault(struct run *r, u32 vec, u32 err);
@@ -184,7 +200,7 @@ struct test {
 #define TEST(name_)                                                                                \
     static void name_(void);                                                                       \
     static const struct test test_##name_                                                          \
-        __attribute__((section("tests"), used, aligned(4))) = {GROUP ": " #name_, name_};        \
+        __attribute__((section("tests"), used, aligned(4))) = {GROUP ": " #name_, name_};          \
     static void name_(void)
 
 /* --- tables --- */
@@ -210,41 +226,41 @@ extern u32 monitor_esp;
 extern const char stub32_0[], stub64_0[]; /* of vector 0; 16 bytes each */
 
 /* Access bytes. */
-#define A_DATA  0x93
-#define A_CODE  0x9b
-#define A_CONF  0x9f
+#define A_DATA   0x93
+#define A_CODE   0x9b
+#define A_CONF   0x9f
 #define A_DPL(n) ((n) << 5)
-#define A_LDT   0x82
-#define A_TSS16 0x81
-#define A_TSS32 0x89
+#define A_LDT    0x82
+#define A_TSS16  0x81
+#define A_TSS32  0x89
 #define A_CALL16 0x84
 #define A_CALL32 0x8c
-#define A_INT32 0x8e
+#define A_INT32  0x8e
 #define A_TRAP32 0x8f
-#define A_TASK  0x85
-#define FL_G 0x8
-#define FL_DB 0x4
-#define FL_L 0x2
+#define A_TASK   0x85
+#define FL_G     0x8
+#define FL_DB    0x4
+#define FL_L     0x2
 u64 segment(u32 base, u32 limit, u32 access, u32 flags);
 u64 gate(u32 sel, u32 offset, u32 access, u32 count);
 /* Puts a descriptor into slot n for cases; returns its selector. */
 u32 slot(unsigned n, u64 descriptor);
-u32 flat(unsigned n, u32 access); /* 4 GiB, 32-bit */
+u32 flat(unsigned n, u32 access);               /* 4 GiB, 32-bit */
 void set_handler(u32 vec, u32 access, u32 sel); /* IDT gate to the usual stub */
 void use_ldt(void);                             /* lldt SEL_LDT */
 
 /* --- paging: 0 to 4 MiB mapped to itself, and the window at WINDOW with pages of the case --- */
 enum paging { PAGING_32, PAGING_PAE, PAGING_64, PAGINGS };
 #define WINDOW 0x400000u
-#define P_P  0x1
-#define P_W  0x2
-#define P_U  0x4
-#define P_A  0x20
-#define P_D  0x40
-#define P_PS 0x80
-#define P_G  0x100
-#define P_NX (1ULL << 63)
-#define P_ALL (P_P | P_W | P_U)
+#define P_P    0x1
+#define P_W    0x2
+#define P_U    0x4
+#define P_A    0x20
+#define P_D    0x40
+#define P_PS   0x80
+#define P_G    0x100
+#define P_NX   (1ULL << 63)
+#define P_ALL  (P_P | P_W | P_U)
 extern u8 frames[16][4096];
 /* Sets cr0, cr3, cr4, efer of the run; low memory is for user mode too or not. */
 void paged(struct run *r, enum paging kind, bool user);
@@ -259,7 +275,11 @@ extern u64 pae_pdpt[4], pae_dir[512], pml4[512], long_pdpt[512];
  * mean the same in both modes. */
 struct run paged_run(enum paging kind, bool user, struct code c32, struct code c64);
 #define BOTH(text) CODE(text), CODE64(text)
-#define ONLY32(text) CODE(text), (struct code){0, 0}
+#define ONLY32(text)                                                                               \
+    CODE(text), (struct code)                                                                      \
+    {                                                                                              \
+        0, 0                                                                                       \
+    }
 
 /* --- machine --- */
 void outb(u16 port, u8 value);
@@ -272,13 +292,16 @@ void *memset(void *p, int c, __SIZE_TYPE__ n);
 void *memcpy(void *d, const void *s, __SIZE_TYPE__ n);
 extern bool under_qemu; /* its known departures are not failures */
 
-#define APIC ((volatile u32 *)0xfee00000)
-#define APIC_TPR 0x80
-#define APIC_EOI 0xb0
-#define APIC_SVR 0xf0
-#define APIC_ICR 0x300
-#define IPI_SELF 0x40000
-#define IPI_NMI  0x400
+#define APIC           ((volatile u32 *)0xfee00000)
+#define APIC_TPR       0x80
+#define APIC_EOI       0xb0
+#define APIC_SVR       0xf0
+#define APIC_ICR       0x300
+#define APIC_LVT_TIMER 0x320
+#define APIC_COUNT     0x380
+#define APIC_DIVIDE    0x3e0
+#define IPI_SELF       0x40000
+#define IPI_NMI        0x400
 void self_ipi(u8 vector);
 void eoi(void);
 #endif

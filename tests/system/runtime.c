@@ -3,11 +3,11 @@
  */
 #include "run.h"
 
-#define STACK_SIZE 4096
-#define LOW_RUN    ((struct run *)0x6000)
-#define LOW_CODE   0x7000
+#define STACK_SIZE  4096
+#define LOW_RUN     ((struct run *)0x6000)
+#define LOW_CODE    0x7000
 #define LOW_SNIPPET 0x8000
-#define LOW_STACK  0x9000
+#define LOW_STACK   0x9000
 
 void enter32(struct run *r);
 void enter64(struct run *r);
@@ -264,10 +264,8 @@ static void reset_machine(void)
     tss64.iomap = sizeof(tss64);
     __asm__ volatile("ltr %w0; lldt %w1; mov %2, %%dr6; mov %2, %%dr7" ::"r"(SEL_TSS), "r"(0),
                      "r"(0));
-    memset(frames, 0, sizeof(frames));
     APIC[APIC_TPR / 4] = 0;
-    context_text = 0;
-    last_run = 0;
+    APIC[APIC_LVT_TIMER / 4] = 0x10000;
 }
 
 /* --- contexts --- */
@@ -280,9 +278,18 @@ static u32 stack_top(void)
 
 static struct run flat_run(struct code c, u32 cs, u32 ds)
 {
-    return (struct run){.ip = c.start, .flags = 2, .cs = cs, .ss = ds, .ds = ds, .es = ds,
-                        .fs = ds, .gs = ds, .cr0 = CR0_PE | CR0_NE, .sp = stack_top(),
-                        .start = c.start, .end = c.end};
+    return (struct run){.ip = c.start,
+                        .flags = 2,
+                        .cs = cs,
+                        .ss = ds,
+                        .ds = ds,
+                        .es = ds,
+                        .fs = ds,
+                        .gs = ds,
+                        .cr0 = CR0_PE | CR0_NE,
+                        .sp = stack_top(),
+                        .start = c.start,
+                        .end = c.end};
 }
 
 struct run ring0(struct code c)
@@ -466,12 +473,37 @@ void pde_set(enum paging kind, u64 value)
 
 struct run paged_run(enum paging kind, bool user, struct code c32, struct code c64)
 {
-    struct run r = kind == PAGING_64 ? user ? long3(c64) : long0(c64) : user ? ring3(c32) : ring0(c32);
+    struct run r = kind == PAGING_64 ? user ? long3(c64) : long0(c64)
+                   : user ? ring3(c32)
+                                     : ring0(c32);
     paged(&r, kind, user);
     return r;
 }
 
 /* --- the run --- */
+
+/* Lets interrupts come that a case has left behind. */
+static void drain_interrupts(void)
+{
+    for (;;) {
+        struct run r = ring0(CODE("nop; nop"));
+        r.flags |= F_IF;
+        go(&r);
+        if (r.vec == EV_BP)
+            return;
+        eoi();
+    }
+}
+
+static void start_case(void)
+{
+    memset(&verdict, 0, sizeof(verdict));
+    memset(frames, 0, sizeof(frames));
+    reset_machine();
+    drain_interrupts();
+    context_text = 0;
+    last_run = 0;
+}
 
 static void report(const struct test *t, u32 *failures)
 {
@@ -562,8 +594,7 @@ int main(const u32 *multiboot)
     APIC[APIC_SVR / 4] = 0x1ff;
     under_qemu = qemu_tcg() || asked("qemu", "");
     for (const struct test *t = tests_start; t < tests_end; t++, count++) {
-        memset(&verdict, 0, sizeof(verdict));
-        reset_machine();
+        start_case();
         if (asked("skip:", short_name(t)))
             verdict.skip = "by the command line";
         else

@@ -4,9 +4,8 @@
  * thunk, and the guest's fault if the host raised a signal.
  */
 #include "engine/sem/native.h"
-#include "engine/sem/sem.h"
+#include "engine/sem/sem_common.h"
 #include "engine/sem/sem_fpu.h"
-#include "mem/access.h"
 
 static void check_available(struct vcpu *v, enum native_kind kind)
 {
@@ -62,33 +61,44 @@ static void run_bounced(struct vcpu *v, const struct thunk *t, u64 lin)
         lin_write_bytes(v, lin, mem, size);
 }
 
-/* Page offsets are the same in the guest and in the host, and so is every alignment. */
-static u8 *guest_ram(struct vcpu *v, u64 lin, unsigned size, bool write)
+/* Operands that must be aligned have a power of two as their size. */
+static bool misaligned(const struct thunk *t, u64 lin)
 {
-    const struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
-    if (likely(tlb_hit(v->tlb, write ? e->write : e->read, lin, size)))
-        return tlb_hva(e, lin);
-    unsigned room;
-    u64 gpa;
-    u8 *p = lin_direct(v, lin, write ? ACCESS_WRITE : ACCESS_READ, &room, &gpa);
-    return room >= size ? p : NULL;
+    return t->recipe.must_align && (lin & (t->recipe.mem_size - 1u));
 }
 
-static void run_memory(struct vcpu *v, const struct insn *i, const struct thunk *t, u64 ea)
+static void run_direct(struct vcpu *v, const struct thunk *t, u8 *p)
 {
-    unsigned size = t->recipe.mem_size;
-    bool write = t->recipe.mem_access & OPD_WRITE;
-    u64 lin = seg_lin(v, i->seg, ea, size, write ? ACCESS_WRITE : ACCESS_READ);
-    if (unlikely(t->recipe.must_align && lin % size))
-        fault_gp(v, 0); /* before any page fault */
-    u8 *p = guest_ram(v, lin, size, write);
-    if (unlikely(!p)) {
-        run_bounced(v, t, lin);
-        return;
-    }
     run(v, t, p);
-    if (write)
-        lin_direct_written(v, p, size);
+    if (t->recipe.mem_access & OPD_WRITE)
+        lin_direct_written(v, p, t->recipe.mem_size);
+}
+
+/* With all checks. Page offsets are the same in the guest and in the host, and so is every
+ * alignment. */
+static void run_memory_slow(struct vcpu *v, const struct insn *i, const struct thunk *t)
+{
+    unsigned size = t->recipe.mem_size, room;
+    enum access access = t->recipe.mem_access & OPD_WRITE ? ACCESS_WRITE : ACCESS_READ;
+    u64 gpa, lin = mem_lin(v, i, size, access);
+    if (misaligned(t, lin))
+        fault_gp(v, 0); /* before any page fault */
+    u8 *p = lin_direct(v, lin, access, &room, &gpa);
+    if (likely(p && room >= size))
+        run_direct(v, t, p);
+    else
+        run_bounced(v, t, lin);
+}
+
+static void run_memory(struct vcpu *v, const struct insn *i, const struct thunk *t)
+{
+    u64 lin;
+    const struct tlb_entry *e = quick_entry(v, i, &lin);
+    u64 tag = t->recipe.mem_access & OPD_WRITE ? e->write : e->read;
+    if (likely(quick_hit(v, i, tag, lin, t->recipe.mem_size) && !misaligned(t, lin)))
+        run_direct(v, t, tlb_hva(e, lin));
+    else
+        run_memory_slow(v, i, t);
 }
 
 static void native(struct vcpu *v, const struct insn *i)
@@ -98,13 +108,11 @@ static void native(struct vcpu *v, const struct insn *i)
         t = native_find(v, i, v->align_check);
     check_available(v, t->recipe.kind);
 
-    u64 ea = 0;
-    if (t->recipe.mem_size) {
-        ea = sem_ea(v, i);
-        run_memory(v, i, t, ea);
-    } else {
+    u64 ea = effective_address(v, i); /* before a register of it changes */
+    if (t->recipe.mem_size)
+        run_memory(v, i, t);
+    else
         run(v, t, NULL);
-    }
     if (t->recipe.kind == NATIVE_X87)
         fpu_set_pointers(v, i, t->recipe.fop, ea);
 }

@@ -192,6 +192,7 @@ static void load_segments(struct vcpu *v, const struct task *t)
     load_cs(v, t->seg[SEG_CS]);
     cpu_update_mode(v);
     stack_load_ss(v, t->seg[SEG_SS], v->cpl, &v->seg[SEG_SS]);
+    cpu_update_mode(v);
     for (unsigned n = 0; n < ARRAY_SIZE(data); n++)
         load_data(v, (enum seg_reg)data[n], t->seg[data[n]]);
 }
