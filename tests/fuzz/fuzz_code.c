@@ -36,6 +36,7 @@ static struct {
     _Atomic u64 stretch; /* counts up */
     struct vcpu *_Atomic vcpu;
     _Atomic bool clocked, stop;
+    u64 longest; /* ns of CPU time that a stretch took, as the clock's thread saw it */
 } current;
 
 static void say_seed(void)
@@ -131,6 +132,7 @@ static void *clock_thread(void *guest_clock)
             fprintf(stderr, "the guest does not stop\n");
             abort();
         } else if (now - since > STRETCH_NS) {
+            current.longest = MAX(current.longest, now - since);
             atomic_store(&current.clocked, true);
             atomic_fetch_or(&v->events, EVENT_STOP);
         }
@@ -249,9 +251,11 @@ static void print_totals(const struct totals *t, u64 runs, double seconds)
 {
     static const char *const name[FUZZ_MODES] = {"real",   "unreal", "v86",    "prot16",
                                                  "prot32", "pae",    "compat", "long64"};
-    printf("# %llu runs in %.1f s (%.0f/s), %.1f instructions each; ended by the clock: %llu\n",
+    printf("# %llu runs in %.1f s (%.0f/s), %.1f instructions each; ended by the clock: %llu, "
+           "longest %.1f ms\n",
            (unsigned long long)runs, seconds, (double)runs / seconds,
-           (double)t->instructions / (double)runs, (unsigned long long)t->clocked);
+           (double)t->instructions / (double)runs, (unsigned long long)t->clocked,
+           (double)current.longest * 1e-6);
     printf("# exits: kicked %llu, halt %llu, shutdown %llu, unsupported %llu, host error %llu\n#",
            (unsigned long long)t->exits[0], (unsigned long long)t->exits[1],
            (unsigned long long)t->exits[2], (unsigned long long)t->exits[3],

@@ -293,3 +293,40 @@ TEST(debug_registers)
     if (!under_qemu)
         go_fault(&r, EV_GP, 0);
 }
+
+TEST(step_over_system_instructions)
+{
+    /* IRET that sets TF: the trap is behind the first instruction of the target. */
+    struct code target = CODE("inc eax; inc eax");
+    struct run r = ring0(CODE("push 0x102; push 8; push ecx; iret"));
+    r.cx = target.start;
+    go(&r);
+    EXPECT(r.vec, EV_DB);
+    EXPECT(r.ip, target.start + 1);
+    EXPECT(dr6(), DR6_BS);
+    /* Far jumps, CPUID and port access trap like any other. */
+    r = ring0(CODE("cpuid; in al, 0x80; jmp fword ptr [edi]"));
+    u32 *p = (u32 *)frames[0];
+    p[0] = target.start;
+    p[1] = SEL_CODE;
+    r.di = (u32)p;
+    r.flags |= F_TF;
+    stepped(&r, 2);
+    stepped(&r, 4);
+    go(&r);
+    EXPECT(r.vec, EV_DB);
+    EXPECT(r.ip, target.start);
+    /* SYSCALL whose mask clears TF ends the stepping. */
+    struct code kernel = CODE64("nop; nop");
+    wrmsr(0xc0000081, (u64)SEL_CODE << 32 | (u64)SEL_UCODE << 48);
+    wrmsr(0xc0000082, kernel.start);
+    wrmsr(0xc0000084, F_TF | F_IF);
+    dr6();
+    r = long3(CODE64("syscall"));
+    r.flags |= F_TF;
+    go(&r);
+    EXPECT(r.vec, EV_BP);
+    EXPECT(r.ip, kernel.end + 1);
+    EXPECT(r.r11 & F_TF, F_TF);
+    EXPECT(dr6(), 0);
+}

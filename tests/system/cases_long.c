@@ -353,3 +353,49 @@ TEST(far_64)
     EXPECT(r.fs, SEL_UDATA);
     EXPECT(r.cx, c.start);
 }
+
+static bool intel(void)
+{
+    u32 r[4];
+    cpuid(0, 0, r);
+    return r[1] == 0x756e6547;
+}
+
+TEST(vendor_rules)
+{
+    /* SYSENTER is Intel's in long mode; SYSCALL outside 64-bit code is AMD's. */
+    struct code c64 = CODE64("nop"), c32 = CODE("nop");
+    set_sysenter(c64);
+    set_syscall(c64);
+    struct run r = long3(CODE64("sysenter"));
+    go(&r);
+    if (intel()) {
+        EXPECT(r.ip, c64.end + 1);
+        EXPECT(r.cs, SEL_CODE);
+        EXPECT(r.sp, (u32)frames[3]);
+    } else if (!under_qemu) {
+        fault(&r, EV_UD, NO_ERR);
+    }
+    r = compat3(CODE(".byte 0x0f, 0x05"));
+    go(&r);
+    if (intel()) {
+        fault(&r, EV_UD, NO_ERR);
+    } else {
+        EXPECT(r.vec, EV_BP);
+        EXPECT(r.ip, c64.end + 1);
+        EXPECT(r.cx, r.start + 2);
+    }
+    wrmsr(MSR_STAR, (u64)SEL_CODE << 32 | (u64)SEL_UCODE << 48 | c32.start);
+    r = ring3(CODE(".byte 0x0f, 0x05"));
+    r.efer |= EFER_SCE;
+    r.flags |= F_IF;
+    go(&r);
+    if (intel()) {
+        fault(&r, EV_UD, NO_ERR);
+    } else {
+        EXPECT(r.ip, c32.end + 1);
+        EXPECT(r.cs, SEL_CODE);
+        EXPECT((u32)r.cx, r.start + 2);
+        EXPECT(r.flags & F_IF, 0);
+    }
+}

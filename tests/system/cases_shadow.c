@@ -189,3 +189,24 @@ TEST(trap_before_interrupt)
     EXPECT(r.vec, VEC);
     eoi();
 }
+
+TEST(pic_timer)
+{
+    /* The PIT through the PIC, which reaches the processor by LINT0 as ExtINT. */
+    static const u8 setup[][2] = {{0x20, 0x11}, {0x21, 0x48}, {0x21, 4}, {0x21, 1}, {0x21, 0xfe}};
+    for (unsigned i = 0; i < ARRAY_SIZE(setup); i++)
+        outb(setup[i][0], setup[i][1]);
+    u32 lint0 = APIC[0x350 / 4];
+    APIC[0x350 / 4] = 0x700;
+    outb(0x43, 0x34); /* rate generator, about 1 kHz */
+    outb(0x40, 0xa9);
+    outb(0x40, 4);
+    for (u32 i = 0; i < 3; i++) {
+        struct run r = ring0(CODE("sti; 1: hlt; jmp 1b"));
+        go(&r);
+        EXPECT(r.vec, 0x48);
+        outb(0x20, 0x20);
+    }
+    outb(0x21, 0xff);
+    APIC[0x350 / 4] = lint0;
+}

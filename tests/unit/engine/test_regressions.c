@@ -5,6 +5,8 @@
 
 #include <pthread.h>
 
+#include "mem/access.h"
+
 static void *stop_soon(void *arg)
 {
     struct vcpu *v = arg;
@@ -56,6 +58,24 @@ static void test_task_switch_faults_late(void **state)
     assert_true(v->flat);
 }
 
+/* A descriptor table that reaches past the canonical addresses must not open the way there. */
+static void test_no_way_past_canonical(void **state)
+{
+    struct test_machine *tm = *state;
+    struct vcpu *v = tm->v;
+    const u64 past = BIT(47);
+    long_mode(tm, 0x2000);
+    put64(tm, PML4_AT + 8 * 256, (PML4_AT + 0x1000) | 7);
+    set_gate64(tm, VEC_GP, 0x4000, GATE_INT, 0);
+    PUT(tm, 0x2000, 0x48, 0x8b, 0x03, 0xf4); /* mov rax, [rbx] */
+    PUT(tm, 0x4000, 0xf4);
+    v->gpr[RBX] = past;
+    if (setjmp(v->unwind) == UNWIND_NONE)
+        lin_read_system(v, past, 8);
+    assert_int_equal(run(tm), EXIT_HALT);
+    assert_int_equal(v->rip, 0x4001);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, machine_setup, machine_teardown)
 
 int main(void)
@@ -63,6 +83,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_alignment_faults_without_end),
         TEST(test_task_switch_faults_late),
+        TEST(test_no_way_past_canonical),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
