@@ -79,7 +79,7 @@ check-unit: $(UNIT)
 	@for t in $(UNIT); do $$t || exit 1; done
 
 # Measures against native and against QEMU's TCG; see bench/README.md.
-bench: all
+bench:
 	bench/run
 
 clean:

@@ -12,9 +12,9 @@
 #define NSEC_PER_SEC 1000000000ULL
 
 struct timebase {
-    u64 start_tsc; /* host TSC at guest time 0 */
-    u64 tsc_hz;    /* host (and guest) TSC frequency in Hz */
-    u64 ns_mult;   /* ns = tsc * ns_mult >> 32 */
+    u64 start_tsc;         /* host TSC at guest time 0 */
+    u64 tsc_hz;            /* host (and guest) TSC frequency in Hz */
+    u64 ns_mult;           /* ns = tsc * ns_mult >> 32 */
     i64 start_realtime_ns; /* host wall clock (CLOCK_REALTIME) at guest time 0, in ns */
 };
 

@@ -8,32 +8,46 @@
 #include "base/types.h"
 
 enum gpr {
-    RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI,
-    R8, R9, R10, R11, R12, R13, R14, R15,
+    RAX,
+    RCX,
+    RDX,
+    RBX,
+    RSP,
+    RBP,
+    RSI,
+    RDI,
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
 };
 
 /* The order of the ModRM reg field of MOV Sreg. */
 enum seg_reg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
 
 /* RFLAGS (SDM vol. 1, 3.4.3). */
-#define FLAG_CF   BIT(0)
-#define FLAG_ONE  BIT(1)
-#define FLAG_PF   BIT(2)
-#define FLAG_AF   BIT(4)
-#define FLAG_ZF   BIT(6)
-#define FLAG_SF   BIT(7)
-#define FLAG_TF   BIT(8)
-#define FLAG_IF   BIT(9)
-#define FLAG_DF   BIT(10)
-#define FLAG_OF   BIT(11)
-#define FLAG_IOPL (BIT(12) | BIT(13))
-#define FLAG_NT   BIT(14)
-#define FLAG_RF   BIT(16)
-#define FLAG_VM   BIT(17)
-#define FLAG_AC   BIT(18)
-#define FLAG_VIF  BIT(19)
-#define FLAG_VIP  BIT(20)
-#define FLAG_ID   BIT(21)
+#define FLAG_CF     BIT(0)
+#define FLAG_ONE    BIT(1)
+#define FLAG_PF     BIT(2)
+#define FLAG_AF     BIT(4)
+#define FLAG_ZF     BIT(6)
+#define FLAG_SF     BIT(7)
+#define FLAG_TF     BIT(8)
+#define FLAG_IF     BIT(9)
+#define FLAG_DF     BIT(10)
+#define FLAG_OF     BIT(11)
+#define FLAG_IOPL   (BIT(12) | BIT(13))
+#define FLAG_NT     BIT(14)
+#define FLAG_RF     BIT(16)
+#define FLAG_VM     BIT(17)
+#define FLAG_AC     BIT(18)
+#define FLAG_VIF    BIT(19)
+#define FLAG_VIP    BIT(20)
+#define FLAG_ID     BIT(21)
 #define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 /* CR0, CR4, EFER, XCR0 (SDM vol. 3, 2.5 and 2.6). */
@@ -99,16 +113,40 @@ enum seg_reg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
 
 /* System descriptor types (SDM vol. 3, table 3-2). */
 enum sys_type {
-    SYS_TSS16 = 1, SYS_LDT = 2, SYS_TSS16_BUSY = 3, SYS_CALL16 = 4, SYS_TASK_GATE = 5,
-    SYS_INT16 = 6, SYS_TRAP16 = 7, SYS_TSS32 = 9, SYS_TSS32_BUSY = 11, SYS_CALL32 = 12,
-    SYS_INT32 = 14, SYS_TRAP32 = 15,
+    SYS_TSS16 = 1,
+    SYS_LDT = 2,
+    SYS_TSS16_BUSY = 3,
+    SYS_CALL16 = 4,
+    SYS_TASK_GATE = 5,
+    SYS_INT16 = 6,
+    SYS_TRAP16 = 7,
+    SYS_TSS32 = 9,
+    SYS_TSS32_BUSY = 11,
+    SYS_CALL32 = 12,
+    SYS_INT32 = 14,
+    SYS_TRAP32 = 15,
 };
 
 /* Exception vectors (SDM vol. 3, table 6-1). */
 enum vector {
-    VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_OF = 4, VEC_BR = 5, VEC_UD = 6, VEC_NM = 7,
-    VEC_DF = 8, VEC_TS = 10, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16,
-    VEC_AC = 17, VEC_MC = 18, VEC_XM = 19,
+    VEC_DE = 0,
+    VEC_DB = 1,
+    VEC_NMI = 2,
+    VEC_BP = 3,
+    VEC_OF = 4,
+    VEC_BR = 5,
+    VEC_UD = 6,
+    VEC_NM = 7,
+    VEC_DF = 8,
+    VEC_TS = 10,
+    VEC_NP = 11,
+    VEC_SS = 12,
+    VEC_GP = 13,
+    VEC_PF = 14,
+    VEC_MF = 16,
+    VEC_AC = 17,
+    VEC_MC = 18,
+    VEC_XM = 19,
 };
 
 /* Page-fault error code (SDM vol. 3, 4.7). */
@@ -127,41 +165,41 @@ enum vector {
 #define DR7_GD    BIT(13)
 
 /* MSR addresses (SDM vol. 4; 0xc00xxxxx: AMD APM vol. 2). */
-#define MSR_TSC            0x10
-#define MSR_APIC_BASE      0x1b
-#define MSR_FEATURE_CONTROL 0x3a
-#define MSR_TSC_ADJUST     0x3b
-#define MSR_SPEC_CTRL      0x48
-#define MSR_PRED_CMD       0x49
-#define MSR_BIOS_SIGN_ID   0x8b
-#define MSR_MTRR_CAP       0xfe
-#define MSR_SYSENTER_CS    0x174
-#define MSR_SYSENTER_ESP   0x175
-#define MSR_SYSENTER_EIP   0x176
-#define MSR_MCG_CAP        0x179
-#define MSR_MCG_STATUS     0x17a
-#define MSR_MCG_CTL        0x17b
-#define MSR_MISC_ENABLE    0x1a0
-#define MSR_DEBUGCTL       0x1d9
-#define MSR_MTRR_PHYSBASE0 0x200
-#define MSR_MTRR_FIX64K    0x250
-#define MSR_MTRR_FIX16K_0  0x258
-#define MSR_MTRR_FIX16K_1  0x259
-#define MSR_MTRR_FIX4K_0   0x268
-#define MSR_PAT            0x277
-#define MSR_MTRR_DEF_TYPE  0x2ff
-#define MSR_TSC_DEADLINE   0x6e0
-#define MSR_X2APIC_FIRST   0x800
-#define MSR_X2APIC_LAST    0x8ff
-#define MSR_EFER           0xc0000080
-#define MSR_STAR           0xc0000081
-#define MSR_LSTAR          0xc0000082
-#define MSR_CSTAR          0xc0000083
-#define MSR_FMASK          0xc0000084
-#define MSR_FS_BASE        0xc0000100
-#define MSR_GS_BASE        0xc0000101
-#define MSR_KERNEL_GS_BASE 0xc0000102
-#define MSR_TSC_AUX        0xc0000103
+#define MSR_TSC                 0x10
+#define MSR_APIC_BASE           0x1b
+#define MSR_FEATURE_CONTROL     0x3a
+#define MSR_TSC_ADJUST          0x3b
+#define MSR_SPEC_CTRL           0x48
+#define MSR_PRED_CMD            0x49
+#define MSR_BIOS_SIGN_ID        0x8b
+#define MSR_MTRR_CAP            0xfe
+#define MSR_SYSENTER_CS         0x174
+#define MSR_SYSENTER_ESP        0x175
+#define MSR_SYSENTER_EIP        0x176
+#define MSR_MCG_CAP             0x179
+#define MSR_MCG_STATUS          0x17a
+#define MSR_MCG_CTL             0x17b
+#define MSR_MISC_ENABLE         0x1a0
+#define MSR_DEBUGCTL            0x1d9
+#define MSR_MTRR_PHYSBASE0      0x200
+#define MSR_MTRR_FIX64K         0x250
+#define MSR_MTRR_FIX16K_0       0x258
+#define MSR_MTRR_FIX16K_1       0x259
+#define MSR_MTRR_FIX4K_0        0x268
+#define MSR_PAT                 0x277
+#define MSR_MTRR_DEF_TYPE       0x2ff
+#define MSR_TSC_DEADLINE        0x6e0
+#define MSR_X2APIC_FIRST        0x800
+#define MSR_X2APIC_LAST         0x8ff
+#define MSR_EFER                0xc0000080
+#define MSR_STAR                0xc0000081
+#define MSR_LSTAR               0xc0000082
+#define MSR_CSTAR               0xc0000083
+#define MSR_FMASK               0xc0000084
+#define MSR_FS_BASE             0xc0000100
+#define MSR_GS_BASE             0xc0000101
+#define MSR_KERNEL_GS_BASE      0xc0000102
+#define MSR_TSC_AUX             0xc0000103
 #define MSR_KVM_WALL_CLOCK_NEW  0x4b564d00
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01
 

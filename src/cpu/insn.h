@@ -39,8 +39,8 @@ enum insn_class {
 
 /* Ends a block: control transfer, or a change of mode, mapping or events. Added at decode to string
  * instructions with REP, which may set RIP back to themselves. */
-#define INSN_END    0x01
-#define INSN_NATIVE 0x02 /* executed natively by a thunk made from its own bytes */
+#define INSN_END     0x01
+#define INSN_NATIVE  0x02 /* executed natively by a thunk made from its own bytes */
 #define INSN_NOT_YET 0x04 /* in the list, but not offered: raises #UD */
 
 enum operand_kind {
@@ -53,8 +53,12 @@ enum operand_kind {
     OPD_IMM2,  /* second immediate (ENTER's level, ptr16:32's selector) in struct insn.imm2 */
     OPD_REL,   /* branch displacement in imm, relative to the next instruction */
     OPD_SEG,   /* reg: enum seg_reg */
-    OPD_CR, OPD_DR,
-    OPD_ST, OPD_MMX, OPD_XMM, OPD_YMM,
+    OPD_CR,
+    OPD_DR,
+    OPD_ST,
+    OPD_MMX,
+    OPD_XMM,
+    OPD_YMM,
 };
 
 #define OPD_READ  1
@@ -84,24 +88,24 @@ struct insn {
     i64 disp;    /* displacement, or a moffs address */
     u64 imm;
     u16 imm2;
-    u16 op;        /* enum op */
-    u8 len;        /* bytes, 1..15 */
-    u8 opsize;     /* effective operand size: 1, 2, 4 or 8 bytes; truncates near branches' RIP */
-    u8 addrsize;   /* effective address size: 2, 4 or 8 bytes */
-    u8 seg;        /* segment of the memory operand (strings: of [rSI]), overrides applied */
-    u8 base;       /* enum gpr, REG_RIP or REG_NONE */
-    u8 index;      /* enum gpr or REG_NONE */
-    u8 scale;      /* shift: 0..3 */
-    u8 prefix;     /* enum insn_prefix */
-    u8 cls;        /* enum insn_class */
-    u8 flags;      /* INSN_* */
-    u8 feature;    /* enum cpu_feature (cpu/model.h) that must be offered; FEAT_COUNT: none */
-    u8 nopd;       /* explicit operands */
+    u16 op;      /* enum op */
+    u8 len;      /* bytes, 1..15 */
+    u8 opsize;   /* effective operand size: 1, 2, 4 or 8 bytes; truncates near branches' RIP */
+    u8 addrsize; /* effective address size: 2, 4 or 8 bytes */
+    u8 seg;      /* segment of the memory operand (strings: of [rSI]), overrides applied */
+    u8 base;     /* enum gpr, REG_RIP or REG_NONE */
+    u8 index;    /* enum gpr or REG_NONE */
+    u8 scale;    /* shift: 0..3 */
+    u8 prefix;   /* enum insn_prefix */
+    u8 cls;      /* enum insn_class */
+    u8 flags;    /* INSN_* */
+    u8 feature;  /* enum cpu_feature (cpu/model.h) that must be offered; FEAT_COUNT: none */
+    u8 nopd;     /* explicit operands */
     /* The memory operand's address once more, by sem_bind: as what is to be added up and cut off.
      * Offsets are those of 64-bit fields in struct vcpu. */
     u16 base_at, index_at, seg_at;
     u8 quick_seg; /* bit that vcpu.quick_segs must have for this to be the linear address; or 0 */
-    u8 raw[15];    /* the bytes themselves */
+    u8 raw[15];   /* the bytes themselves */
     u64 lin_mask;
     struct operand opd[4]; /* explicit operands, destination first (Intel order) */
 };

@@ -1,6 +1,6 @@
 /*
- * A processor without an interrupt controller, for tiny guests that need none: nothing is ever pending, and
- * the APIC's MSRs do not exist.
+ * A processor without an interrupt controller, for tiny guests that need none: nothing is ever
+ * pending, and the APIC's MSRs do not exist.
  */
 #include "cpu/irq.h"
 

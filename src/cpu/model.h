@@ -40,7 +40,7 @@ struct cpu_model {
 
 struct cpu_model_options {
     const bool *without; /* FEAT_COUNT of them: features that must not be offered; may be NULL */
-    bool kvmclock; /* offer the paravirtual clock */
+    bool kvmclock;       /* offer the paravirtual clock */
     unsigned ncpus;
     u64 tsc_hz;
 };

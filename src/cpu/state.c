@@ -14,8 +14,8 @@ static void reset_segments(struct vcpu *v)
 {
     for (unsigned s = 0; s < ARRAY_SIZE(v->seg); s++)
         v->seg[s] = (struct segment){.attr = ATTR_DATA, .limit = 0xffff};
-    v->seg[SEG_CS] = (struct segment){
-        .sel = 0xf000, .attr = ATTR_CODE, .limit = 0xffff, .base = 0xffff0000};
+    v->seg[SEG_CS] =
+        (struct segment){.sel = 0xf000, .attr = ATTR_CODE, .limit = 0xffff, .base = 0xffff0000};
     v->ldtr = (struct segment){.attr = SEG_P | SYS_LDT, .limit = 0xffff};
     v->tr = (struct segment){.attr = SEG_P | SYS_TSS32_BUSY, .limit = 0xffff};
     v->gdtr = v->idtr = (struct dtable){.base = 0, .limit = 0xffff};
@@ -101,8 +101,7 @@ static bool segment_unlimited(const struct segment *s)
 
 static bool data_unlimited(const struct segment *s)
 {
-    return segment_unlimited(s) &&
-           (s->attr & (SEG_CODE | SEG_WRITABLE | SEG_DOWN)) == SEG_WRITABLE;
+    return segment_unlimited(s) && (s->attr & (SEG_CODE | SEG_WRITABLE | SEG_DOWN)) == SEG_WRITABLE;
 }
 
 static bool data_flat(const struct segment *s)

@@ -49,7 +49,7 @@ struct fpu_state {
         u64 fip;
         u64 fdp;
         u32 mxcsr, mxcsr_mask;
-        u8 st[8][16];   /* by stack position: st[0] is ST(0); MMX registers are physical, see sem/ */
+        u8 st[8][16]; /* by stack position: st[0] is ST(0); MMX registers are physical, see sem/ */
         u8 xmm[16][16];
         u8 rsvd1[96];
     } legacy;
@@ -60,9 +60,9 @@ struct fpu_state {
     u16 fip_sel, fdp_sel; /* FCS and FDS for the 32-bit formats */
 } __attribute__((aligned(64)));
 
-/* Local APIC registers (SDM vol. 3, 11). Behaviour is in dev/lapic.c. IRR, TMR and pending errors are
- * set by other threads, which also look at ISR; all else is written only by the vCPU's own thread
- * (timer fields: under a lock in dev/). */
+/* Local APIC registers (SDM vol. 3, 11). Behaviour is in dev/lapic.c. IRR, TMR and pending errors
+ * are set by other threads, which also look at ISR; all else is written only by the vCPU's own
+ * thread (timer fields: under a lock in dev/). */
 struct lapic_state {
     u64 base_msr; /* IA32_APIC_BASE */
     u32 id;       /* register format: ID in bits 31:24 */
@@ -98,10 +98,10 @@ enum activity {
 
 /* What other threads ask of a vCPU; bits of vcpu.events. See cpu/irq.h for how to raise them. */
 enum vcpu_event {
-    EVENT_INTR = 1 << 0,      /* the local APIC or the PIC may have a vector: look, then clear */
+    EVENT_INTR = 1 << 0, /* the local APIC or the PIC may have a vector: look, then clear */
     EVENT_NMI = 1 << 1,
     EVENT_INIT = 1 << 2,
-    EVENT_SIPI = 1 << 3,      /* vector in vcpu.sipi_vector */
+    EVENT_SIPI = 1 << 3, /* vector in vcpu.sipi_vector */
     EVENT_SMI = 1 << 4,
     EVENT_TLB_FLUSH = 1 << 5, /* guest-physical map or A20 changed */
     EVENT_STOP = 1 << 6,      /* leave the engine: the run loop wants this thread */
@@ -113,7 +113,8 @@ enum shadow {
     SHADOW_MOV_SS = 1 << 1, /* holds off interrupts, NMI and #DB */
 };
 
-#define SHADOW_END_NONE (~0ULL) /* vcpu.shadow_end: the next MOV SS has a shadow, wherever it is */
+#define SHADOW_END_NONE (~0ULL) /* vcpu.shadow_end: the next MOV SS has a shadow, wherever it is   \
+                                 */
 
 /* A guest fault or trap on its way to delivery. */
 struct fault {
@@ -134,9 +135,9 @@ enum unwind {
 
 /* Execution mode: what decides how bytes decode. */
 enum cpu_mode {
-    MODE_REAL,     /* CR0.PE clear; CS.D may still be set ("unreal" code segments are 16 bit) */
+    MODE_REAL, /* CR0.PE clear; CS.D may still be set ("unreal" code segments are 16 bit) */
     MODE_V86,
-    MODE_PROT16,   /* protected mode, CS.D clear */
+    MODE_PROT16, /* protected mode, CS.D clear */
     MODE_PROT32,
     MODE_COMPAT16, /* long mode, CS.L clear, CS.D clear */
     MODE_COMPAT32,
@@ -158,19 +159,20 @@ struct vcpu {
     u64 gpr[16]; /* enum gpr */
     u64 rip;
     u64 rflags; /* bit 1 always set */
-    u64 no_reg; /* always 0: read in place of a base, an index or a segment base that is not there */
+    u64 no_reg; /* always 0: read in place of a base, an index or a segment base that is not there
+                 */
     u64 flat_stack; /* mask of rSP if that is a linear address without checks, else 0; derived */
     _Atomic u32 events; /* enum vcpu_event */
     u8 cpl;
-    u8 mode;     /* enum cpu_mode; derived */
-    u8 shadow;   /* enum shadow, for the coming instruction boundary */
-    u8 tlb_ctx;  /* enum tlb_context of ordinary data accesses; derived */
-    bool align_check;    /* CR0.AM && EFLAGS.AC && CPL 3; derived */
-    u8 quick_segs;  /* BIT(n): an access by segment n needs no check but paging's; derived */
-    bool flat;           /* CS, DS, ES and SS have base 0 and no limit, or 64-bit mode; derived */
-    bool long_mode;      /* EFER.LMA; derived copy */
+    u8 mode;          /* enum cpu_mode; derived */
+    u8 shadow;        /* enum shadow, for the coming instruction boundary */
+    u8 tlb_ctx;       /* enum tlb_context of ordinary data accesses; derived */
+    bool align_check; /* CR0.AM && EFLAGS.AC && CPL 3; derived */
+    u8 quick_segs;    /* BIT(n): an access by segment n needs no check but paging's; derived */
+    bool flat;        /* CS, DS, ES and SS have base 0 and no limit, or 64-bit mode; derived */
+    bool long_mode;   /* EFER.LMA; derived copy */
     bool nmi_blocked;
-    u8 code_written;     /* set when this vCPU stores into decoded code; the engine looks and clears */
+    u8 code_written; /* set when this vCPU stores into decoded code; the engine looks and clears */
     const struct insn *cur; /* instruction being executed: set by the engine before sem */
 
     struct segment seg[6]; /* enum seg_reg */
@@ -178,14 +180,14 @@ struct vcpu {
     struct dtable gdtr, idtr;
     u64 cr0, cr2, cr3, cr4; /* CR8 is lapic.tpr >> 4 */
     u64 efer, xcr0, xss;
-    u64 pdpte[4]; /* PAE: loaded at MOV CR3 (SDM vol. 3, 4.4.1) */
-    u64 dr[8];    /* 4 and 5 unused */
+    u64 pdpte[4];   /* PAE: loaded at MOV CR3 (SDM vol. 3, 4.4.1) */
+    u64 dr[8];      /* 4 and 5 unused */
     u64 tsc_offset; /* guest TSC = timebase_tsc() + tsc_offset */
     u64 tsc_adjust; /* IA32_TSC_ADJUST */
     struct msr_state msr;
     struct fpu_state fpu;
     struct lapic_state lapic;
-    u8 activity; /* enum activity */
+    u8 activity;    /* enum activity */
     u64 shadow_end; /* address behind the MOV SS or POP SS that armed the last shadow */
     u64 pending_db; /* DR6 bits of debug traps that wait for the next boundary */
     _Atomic u8 sipi_vector;
@@ -198,8 +200,8 @@ struct vcpu {
     u8 exit_reason; /* enum exit_kind of engine/engine.h when unwinding with UNWIND_EXIT */
     char exit_text[160];
 
-    /* Where the last blocks of guest code started, for the dump after a triple fault; last_pos counts
-     * up: the oldest one is at last_pos % TUNE_LAST_BRANCHES. */
+    /* Where the last blocks of guest code started, for the dump after a triple fault; last_pos
+     * counts up: the oldest one is at last_pos % TUNE_LAST_BRANCHES. */
     u64 last_rip[TUNE_LAST_BRANCHES];
     unsigned last_pos;
 
@@ -208,7 +210,7 @@ struct vcpu {
     struct tlb *tlb; /* software TLB, owned by mem/ */
     const struct irq_ops *irq;
     void *irq_ctx;
-    void *engine_vcpu; /* private to the engine that runs this vCPU */
+    void *engine_vcpu;     /* private to the engine that runs this vCPU */
     struct native *native; /* thunks, owned by engine/sem/native.c; freed by native_destroy() */
     void (*ferr)(struct vcpu *v); /* FERR#: pulls IRQ 13 for an x87 error with CR0.NE clear; NULL:
                                      such errors are #MF as well */

@@ -31,16 +31,18 @@ struct engine_ops {
     /* Per machine. *engine is passed to the others. Guest memory is complete by then. */
     int (*create)(struct machine *m, void **engine, struct error *err);
     void (*destroy)(void *engine);
-    /* Per vCPU, on its own thread; uses v->engine_vcpu. attach takes the state from *v, detach leaves it
-     * all there (also how a guest moves to another engine). */
+    /* Per vCPU, on its own thread; uses v->engine_vcpu. attach takes the state from *v, detach
+     * leaves it all there (also how a guest moves to another engine). */
     int (*attach)(void *engine, struct vcpu *v, struct error *err);
     void (*detach)(void *engine, struct vcpu *v);
     /* Runs v until there is a reason to return. All state is in *v afterwards (engines that keep
-     * it elsewhere, like KVM, may delay that until sync, except for what `struct irq_ops` needs). */
+     * it elsewhere, like KVM, may delay that until sync, except for what `struct irq_ops` needs).
+     */
     void (*run)(void *engine, struct vcpu *v, struct vm_exit *exit);
     /* Makes run() return or look at v->events soon. From any thread; may be NULL if run() polls. */
     void (*kick)(void *engine, struct vcpu *v);
-    /* Brings *v up to date, resp. tells the engine that *v was changed from outside. Between runs. May be NULL. */
+    /* Brings *v up to date, resp. tells the engine that *v was changed from outside. Between runs.
+     * May be NULL. */
     void (*sync)(void *engine, struct vcpu *v);
     void (*state_changed)(void *engine, struct vcpu *v);
 };

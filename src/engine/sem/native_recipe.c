@@ -235,8 +235,8 @@ static void put_legacy(struct recipe *r, const struct decoded *d)
         put(r, modrm);
 }
 
-/* Outside 64-bit mode W does not widen a general register or its memory form (SDM vol. 2, table 2-9);
- * in the thunk it would. */
+/* Outside 64-bit mode W does not widen a general register or its memory form (SDM vol. 2, table
+ * 2-9); in the thunk it would. */
 static bool width_is_ignored(const struct decoded *d)
 {
     switch (d->insn.mnemonic) {
@@ -307,7 +307,8 @@ static bool must_align(const struct decoded *d, const struct recipe *r)
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRI:
     case ZYDIS_MNEMONIC_PCMPISTRM:
-    case ZYDIS_MNEMONIC_SHA1MSG1: /* AMD does not check these; where the host does, the thunk will */
+    case ZYDIS_MNEMONIC_SHA1MSG1: /* AMD does not check these; where the host does, the thunk will
+                                   */
     case ZYDIS_MNEMONIC_SHA1MSG2:
     case ZYDIS_MNEMONIC_SHA1NEXTE:
     case ZYDIS_MNEMONIC_SHA1RNDS4:

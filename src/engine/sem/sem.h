@@ -3,9 +3,9 @@
  * translator for those that it does not emit code for, and the KVM engine for those that KVM could
  * not emulate.
  *
- * Calling convention of a semantic function: v->cur is the instruction, v->rip already points to the
- * next one. It either completes, changing state and v->rip only after the last thing that can fault,
- * or raises (cpu/fault.h) with registers and memory as before. Blocks end after operations
+ * Calling convention of a semantic function: v->cur is the instruction, v->rip already points to
+ * the next one. It either completes, changing state and v->rip only after the last thing that can
+ * fault, or raises (cpu/fault.h) with registers and memory as before. Blocks end after operations
  * with INSN_END.
  */
 #ifndef RINGER_ENGINE_SEM_SEM_H
@@ -16,7 +16,7 @@
 #include "engine/engine.h"
 
 /* One table per row of insn.def, indexed by log2 of the operand size (1, 2, 4, 8 bytes). */
-#define SEM_TABLE(name) extern sem_fn *const sem_##name[4]
+#define SEM_TABLE(name)                   extern sem_fn *const sem_##name[4]
 #define INSN(mnemonic, sem, class, flags) SEM_TABLE(sem);
 #include "cpu/insn.def"
 #undef INSN
@@ -46,7 +46,7 @@ void sem_deliver_fault(struct vcpu *v, u64 start_rip);
 enum interrupt_kind {
     INTERRUPT_EXTERNAL,
     INTERRUPT_NMI,
-    INTERRUPT_SOFTWARE, /* INT n: gate DPL is checked */
+    INTERRUPT_SOFTWARE,  /* INT n: gate DPL is checked */
     INTERRUPT_SOFT_TRAP, /* INT3, INTO: like software, with #BP and #OF vectors */
     INTERRUPT_ICEBP,     /* INT1: like an exception, no DPL check */
 };
@@ -57,13 +57,13 @@ enum interrupt_kind {
 void sem_deliver_interrupt(struct vcpu *v, u8 vector, enum interrupt_kind kind);
 
 /* At an instruction boundary: takes what is due, in the architecture's order of priority (SDM
- * vol. 3, table 6-2): debug traps, NMI, interrupts; respects and then clears the shadow. Returns false
- * if the engine must leave (exit->kind set): INIT, SIPI, STOP, halt, shutdown. */
+ * vol. 3, table 6-2): debug traps, NMI, interrupts; respects and then clears the shadow. Returns
+ * false if the engine must leave (exit->kind set): INIT, SIPI, STOP, halt, shutdown. */
 bool sem_service_events(struct vcpu *v, struct vm_exit *exit);
 
-/* Executes exactly the one instruction at CS:RIP, faults delivered, as the interpreter would; for engines that
- * met something they can't run. On return the machine is at the next boundary; false if the
- * engine must leave with *exit. */
+/* Executes exactly the one instruction at CS:RIP, faults delivered, as the interpreter would; for
+ * engines that met something they can't run. On return the machine is at the next boundary; false
+ * if the engine must leave with *exit. */
 bool sem_step(struct vcpu *v, struct vm_exit *exit);
 
 /* --- segments and control transfers: sem_segment.c, sem_far.c --- */
@@ -101,8 +101,8 @@ bool sem_write_msr(struct vcpu *v, u32 msr, u64 value);
 /* Guest TSC now. */
 u64 sem_tsc(const struct vcpu *v);
 
-/* Debug breakpoints: which of DR0-3 match an access (DR6 bits, 0 if none). kind: 0 execute, 1 write,
- * 3 read/write (DR7 R/W encodings). */
+/* Debug breakpoints: which of DR0-3 match an access (DR6 bits, 0 if none). kind: 0 execute, 1
+ * write, 3 read/write (DR7 R/W encodings). */
 u64 sem_breakpoints(const struct vcpu *v, u64 lin, unsigned len, unsigned kind);
 
 #endif

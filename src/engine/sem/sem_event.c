@@ -105,10 +105,10 @@ static bool escalate(struct vcpu *v, struct delivery *d, bool d_is_exception)
     return true;
 }
 
-/* Delivers d and what comes of it; never raises a guest fault. Benign faults don't add up to a double
- * fault, so a handler for #AC that runs at CPL 3 on a misaligned stack faults for ever, on a CPU too. Here
- * the delivery is then given up: the instruction runs again, faults again, and in between the run
- * loop sees what other threads want. */
+/* Delivers d and what comes of it; never raises a guest fault. Benign faults don't add up to a
+ * double fault, so a handler for #AC that runs at CPL 3 on a misaligned stack faults for ever, on a
+ * CPU too. Here the delivery is then given up: the instruction runs again, faults again, and in
+ * between the run loop sees what other threads want. */
 static void deliver(struct vcpu *v, struct delivery *d, bool is_exception)
 {
     jmp_buf outer;
