@@ -113,8 +113,8 @@ enum shadow {
     SHADOW_MOV_SS = 1 << 1, /* holds off interrupts, NMI and #DB */
 };
 
-#define SHADOW_END_NONE (~0ULL) /* vcpu.shadow_end: the next MOV SS has a shadow, wherever it is   \
-                                 */
+/* vcpu.shadow_end: the next MOV SS has a shadow, wherever it is. */
+#define SHADOW_END_NONE (~0ULL)
 
 /* A guest fault or trap on its way to delivery. */
 struct fault {

@@ -25,6 +25,9 @@ void vm_post(struct vm *vm, enum vm_request request)
     vm->requests |= request;
     pthread_cond_broadcast(&vm->changed);
     pthread_mutex_unlock(&vm->lock);
+    /* A guest that asked for something runs no further: it may have a next idea, such as a triple
+     * fault when the reset seems not to work. */
+    stop_all_vcpus(vm);
 }
 
 void vm_fail(struct vm *vm, struct vcpu *v, enum outcome_kind kind, const char *text)
@@ -78,12 +81,12 @@ static void park_all(struct vm *vm)
 }
 
 /* Lets parked vCPUs go on, and waits until they have left, so that the next park_all() counts
- * right. */
+ * right; unless a new request holds them. */
 static void unpark_all(struct vm *vm)
 {
     vm->park = false;
     pthread_cond_broadcast(&vm->changed);
-    while (vm->parked) {
+    while (vm->parked && (vm->stop || !vm->requests)) {
         pthread_mutex_unlock(&vm->lock);
         sched_yield();
         pthread_mutex_lock(&vm->lock);

@@ -127,9 +127,8 @@ static bool attach(struct vcpu_thread *t)
 }
 
 /* Leaves the engine and waits until the control loop lets the vCPUs go on, perhaps with another
- * engine. A vCPU that is not able to go on waits for the control loop to notice. Returns false if
- * the thread has to end. */
-static bool park(struct vcpu_thread *t, bool attached, bool able)
+ * engine: not while a request waits to be carried out. Returns false if the thread has to end. */
+static bool park(struct vcpu_thread *t, bool attached)
 {
     struct vm *vm = t->vm;
     if (attached) {
@@ -138,11 +137,9 @@ static bool park(struct vcpu_thread *t, bool attached, bool able)
     }
     pthread_mutex_lock(&vm->lock);
     vcpu_clear(t->cpu, EVENT_STOP);
-    while (!able && !vm->park)
-        pthread_cond_wait(&vm->changed, &vm->lock);
     vm->parked++;
     pthread_cond_broadcast(&vm->changed);
-    while (vm->park)
+    while (vm->park || (vm->requests && !vm->stop))
         pthread_cond_wait(&vm->changed, &vm->lock);
     vm->parked--;
     bool stop = vm->stop;
@@ -211,7 +208,7 @@ static void *vcpu_main(void *arg)
         attached = able;
         while (able && !(vcpu_events(t->cpu) & EVENT_STOP))
             able = turn(t);
-        if (!park(t, attached, able))
+        if (!park(t, attached))
             return NULL;
         attached = false;
     }

@@ -243,14 +243,13 @@ ALWAYS_INLINE bool condition(u64 f, unsigned cc)
 }
 
 /* X(name, condition code, ...) for the sixteen conditions by Zydis's names. */
+// clang-format off
 #define FOR_CONDITIONS(X, ...)                                                                     \
-    X(o, 0, __VA_ARGS__)                                                                           \
-    X(no, 1, __VA_ARGS__)                                                                          \
-    X(b, 2, __VA_ARGS__)                                                                           \
-    X(nb, 3, __VA_ARGS__) X(z, 4, __VA_ARGS__) X(nz, 5, __VA_ARGS__) X(be, 6, __VA_ARGS__)         \
-        X(nbe, 7, __VA_ARGS__) X(s, 8, __VA_ARGS__) X(ns, 9, __VA_ARGS__) X(p, 10, __VA_ARGS__)    \
-            X(np, 11, __VA_ARGS__) X(l, 12, __VA_ARGS__) X(nl, 13, __VA_ARGS__)                    \
-                X(le, 14, __VA_ARGS__) X(nle, 15, __VA_ARGS__)
+    X(o, 0, __VA_ARGS__) X(no, 1, __VA_ARGS__) X(b, 2, __VA_ARGS__) X(nb, 3, __VA_ARGS__)          \
+    X(z, 4, __VA_ARGS__) X(nz, 5, __VA_ARGS__) X(be, 6, __VA_ARGS__) X(nbe, 7, __VA_ARGS__)        \
+    X(s, 8, __VA_ARGS__) X(ns, 9, __VA_ARGS__) X(p, 10, __VA_ARGS__) X(np, 11, __VA_ARGS__)        \
+    X(l, 12, __VA_ARGS__) X(nl, 13, __VA_ARGS__) X(le, 14, __VA_ARGS__) X(nle, 15, __VA_ARGS__)
+// clang-format on
 
 /* --- read-modify-write --- */
 
@@ -360,13 +359,13 @@ enum sem_form {
     FORM_COUNT
 };
 
+// clang-format off
 #define FOR_FORMED_OPS(X)                                                                          \
-    X(ADD, add)                                                                                    \
-    X(OR, or)                                                                                      \
-    X(ADC, adc)                                                                                    \
-    X(SBB, sbb) X(AND, and) X(SUB, sub) X(XOR, xor) X(CMP, cmp) X(TEST, test) X(MOV, mov)          \
-        X(INC, inc) X(DEC, dec) X(NEG, neg) X(SHL, shl) X(SHR, shr) X(SAR, sar) X(ROL, rol)        \
-            X(ROR, ror) X(RCL, rcl) X(RCR, rcr) X(PUSH, insn_push) X(POP, insn_pop) X(IMUL, imul)
+    X(ADD, add) X(OR, or) X(ADC, adc) X(SBB, sbb) X(AND, and) X(SUB, sub) X(XOR, xor) X(CMP, cmp)  \
+    X(TEST, test) X(MOV, mov) X(INC, inc) X(DEC, dec) X(NEG, neg) X(SHL, shl) X(SHR, shr)          \
+    X(SAR, sar) X(ROL, rol) X(ROR, ror) X(RCL, rcl) X(RCR, rcr) X(PUSH, insn_push)                 \
+    X(POP, insn_pop) X(IMUL, imul)
+// clang-format on
 
 #define SEM_FORMS(mnemonic, name) extern sem_fn *const sem_forms_##name[FORM_COUNT][4];
 FOR_FORMED_OPS(SEM_FORMS)
