@@ -118,7 +118,10 @@ struct test_guest *guest_create(const struct engine_ops *ops)
     struct test_guest *g = calloc(1, sizeof(*g));
     g->ops = ops;
     timebase_init(&g->time);
-    struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = g->time.tsc_hz};
+    bool missing[FEAT_COUNT] = {false};
+    if (ops->missing_features)
+        ops->missing_features(missing);
+    struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = g->time.tsc_hz, .without = missing};
     cpu_model_init(&g->model, &opt);
     g->machine = (struct machine){.time = &g->time, .model = &g->model, .ncpus = 1};
     if (guestmem_create(RAM_SIZE, &g->machine.mem, &err) < 0 || portbus_create(&g->machine.ports, &err) < 0) {
