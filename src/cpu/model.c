@@ -419,6 +419,11 @@ bool cpu_has(const struct cpu_model *m, enum cpu_feature f)
     return m->feature[f];
 }
 
+bool cpu_executes(const struct cpu_model *m, enum cpu_feature f)
+{
+    return m->feature[f] || m->withheld[f];
+}
+
 u64 cpu_cr4_allowed(const struct cpu_model *m)
 {
     static const struct {

@@ -54,6 +54,11 @@ void cpu_cpuid(const struct vcpu *v, u32 leaf, u32 subleaf, u32 out[4]);
 
 bool cpu_has(const struct cpu_model *m, enum cpu_feature f);
 
+/* Do the feature's instructions execute? Those of a withheld one do, as on hardware that runs more
+ * than its CPUID was made to say; and some KVMs show their guests features that they were told not
+ * to. */
+bool cpu_executes(const struct cpu_model *m, enum cpu_feature f);
+
 /* As in features.def. */
 const char *cpu_feature_name(enum cpu_feature f);
 

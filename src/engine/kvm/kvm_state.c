@@ -338,7 +338,8 @@ bool kvm_push(struct kvm_engine *e, struct kvm_vcpu *k, struct vm_exit *exit)
     k->loaded = true;
     k->io_pending = false;
     k->if_flag = v->rflags & FLAG_IF;
-    k->can_inject = k->if_flag && !v->shadow;
+    /* HLT has ended an interrupt shadow. */
+    k->can_inject = k->if_flag && (!v->shadow || v->activity == ACTIVITY_HALTED);
     return true;
 }
 

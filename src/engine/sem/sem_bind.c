@@ -111,7 +111,7 @@ static bool offered(struct vcpu *v, struct insn *i)
 {
     if (i->flags & INSN_NOT_YET)
         return false;
-    if (i->feature == FEAT_COUNT || cpu_has(v->machine->model, (enum cpu_feature)i->feature))
+    if (i->feature == FEAT_COUNT || cpu_executes(v->machine->model, (enum cpu_feature)i->feature))
         return true;
     if (i->op == OP_TZCNT || i->op == OP_LZCNT) {
         i->op = i->op == OP_TZCNT ? OP_BSF : OP_BSR;
