@@ -129,6 +129,12 @@ static bool exit_hlt(struct kvm_engine *e, struct kvm_vcpu *k, struct vm_exit *e
 {
     (void)e;
     (void)exit;
+    /* A vector waits for the window: let KVM report that first, for its request (V_IRQ) is still in
+     * the VMCB, and QEMU's SVM loses an event that is injected beside it. */
+    if (k->run->request_interrupt_window && k->if_flag) {
+        k->can_inject = false;
+        return true;
+    }
     k->v->activity = ACTIVITY_HALTED;
     k->can_inject = k->if_flag; /* an interrupt shadow has ended with HLT */
     return true;
