@@ -206,10 +206,29 @@ static void correct_sib_base(const ZydisDecodedInstruction *zi, struct insn *out
     out->disp = zi->raw.disp.value;
 }
 
+static u8 encoding_of(const ZydisDecodedOperand *z)
+{
+    switch (z->encoding) {
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+        return ENC_REG;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+        return ENC_RM;
+    case ZYDIS_OPERAND_ENCODING_OPCODE:
+        return ENC_OPCODE;
+    case ZYDIS_OPERAND_ENCODING_NDSNDD:
+        return ENC_VVVV;
+    case ZYDIS_OPERAND_ENCODING_IS4:
+        return ENC_IS4;
+    default:
+        return ENC_NONE;
+    }
+}
+
 static bool convert_operand(const ZydisDecodedOperand *z, struct insn *out, bool *have_imm)
 {
     struct operand *o = &out->opd[out->nopd++];
     o->size = (u16)(z->size / 8);
+    o->enc = encoding_of(z);
     if (z->actions & ZYDIS_OPERAND_ACTION_MASK_READ)
         o->access |= OPD_READ;
     if (z->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
@@ -284,11 +303,14 @@ static bool is_string(const ZydisDecodedInstruction *zi)
            zi->meta.category == ZYDIS_CATEGORY_IOSTRINGOP;
 }
 
-static u8 operand_size(const ZydisDecodedInstruction *zi)
+static u8 operand_size(const ZydisDecodedInstruction *zi, unsigned op)
 {
+    bool no_words = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || op == OP_MOVNTI ||
+                    op == OP_ADCX || op == OP_ADOX; /* 4 bytes in 16-bit code, too */
     switch (zi->operand_width) {
-    case 8:
     case 16:
+        return no_words ? 4 : 2;
+    case 8:
     case 64:
         return zi->operand_width / 8;
     default:
@@ -314,8 +336,8 @@ static void pause_as_xchg(struct insn *out)
 {
     out->op = OP_XCHG;
     out->nopd = 2;
-    out->opd[0] = (struct operand){OPD_GPR, R8, OPD_READ | OPD_WRITE, out->opsize};
-    out->opd[1] = (struct operand){OPD_GPR, RAX, OPD_READ | OPD_WRITE, out->opsize};
+    out->opd[0] = (struct operand){OPD_GPR, R8, OPD_READ | OPD_WRITE, out->opsize, ENC_OPCODE};
+    out->opd[1] = (struct operand){OPD_GPR, RAX, OPD_READ | OPD_WRITE, out->opsize, ENC_NONE};
 }
 
 static enum decode_status failure(ZyanStatus status)
@@ -347,7 +369,7 @@ static enum decode_status convert(const ZydisDecodedInstruction *zi, const Zydis
     *out = (struct insn){
         .op = (u16)op,
         .len = zi->length,
-        .opsize = operand_size(zi),
+        .opsize = operand_size(zi, op),
         .addrsize = zi->address_width / 8,
         .seg = default_segment(zi, mode),
         .base = REG_NONE,
@@ -355,6 +377,8 @@ static enum decode_status convert(const ZydisDecodedInstruction *zi, const Zydis
         .cls = op_info[op].cls,
         .flags = op_info[op].flags,
         .feature = (u8)feature,
+        .modrm_at = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM ? zi->raw.modrm.offset : 0,
+        .imm_at = zi->raw.imm[0].size ? zi->raw.imm[0].offset : 0,
     };
     memcpy(out->raw, bytes, zi->length);
     if (zi->attributes & ZYDIS_ATTRIB_HAS_LOCK)

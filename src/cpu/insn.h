@@ -64,11 +64,22 @@ enum operand_kind {
 #define OPD_READ  1
 #define OPD_WRITE 2
 
+/* Where in the encoding the operand stands, for those who write the instruction anew. */
+enum operand_encoding {
+    ENC_NONE, /* implied by the opcode, or an immediate */
+    ENC_REG,  /* ModRM.reg */
+    ENC_RM,   /* ModRM.rm, a register or memory */
+    ENC_OPCODE,
+    ENC_VVVV,
+    ENC_IS4, /* a vector register in the immediate's upper half */
+};
+
 struct operand {
     u8 kind;   /* enum operand_kind */
     u8 reg;    /* register number in its file */
     u8 access; /* OPD_READ | OPD_WRITE */
     u16 size;  /* bytes; 0 where the operand has no size (LEA's address, prefetch) */
+    u8 enc;    /* enum operand_encoding */
 };
 
 #define REG_NONE 0xff
@@ -101,6 +112,8 @@ struct insn {
     u8 flags;    /* INSN_* */
     u8 feature;  /* enum cpu_feature (cpu/model.h) that must be offered; FEAT_COUNT: none */
     u8 nopd;     /* explicit operands */
+    u8 modrm_at; /* offset of ModRM in raw; 0: there is none */
+    u8 imm_at;   /* offset of the immediates in raw; 0: there are none */
     /* The memory operand's address once more, by sem_bind: as what is to be added up and cut off.
      * Offsets are those of 64-bit fields in struct vcpu. */
     u16 base_at, index_at, seg_at;
