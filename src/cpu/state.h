@@ -15,10 +15,12 @@
 #include "base/tunables.h"
 #include "base/types.h"
 #include "cpu/arch.h"
+#include "cpu/tlb_entry.h"
 
 struct insn;
 struct machine;
 struct tlb;
+struct journal;
 struct vcpu;
 struct irq_ops;
 
@@ -144,15 +146,8 @@ enum cpu_mode {
     MODE_LONG64,
 };
 
-/* Who makes a data access, under which rules: they differ in what a page's U/S bit permits. Each
- * context has its own first-level TLB (mem/tlb.h). */
-enum tlb_context {
-    TLB_USER,
-    TLB_USER_AC,   /* user with alignment checks (#AC) */
-    TLB_KERNEL,    /* supervisor; SMAP, if on, forbids user pages */
-    TLB_KERNEL_AC, /* supervisor with EFLAGS.AC: SMAP does not apply */
-    TLB_CONTEXTS,
-};
+/* Bytes for an engine's own state in struct vcpu. */
+#define ENGINE_AREA_BYTES (256 * KIB)
 
 struct vcpu {
     /* General state; an engine's hot fields come first. */
@@ -207,7 +202,8 @@ struct vcpu {
 
     /* Wiring. */
     struct machine *machine;
-    struct tlb *tlb; /* software TLB, owned by mem/ */
+    struct tlb *tlb;         /* software TLB, owned by mem/ */
+    struct journal *journal; /* mem/journal.h: takes note of stores; NULL: nobody does */
     const struct irq_ops *irq;
     void *irq_ctx;
     void *engine_vcpu;     /* private to the engine that runs this vCPU */
@@ -216,7 +212,17 @@ struct vcpu {
                                      such errors are #MF as well */
     void (*wake)(struct vcpu *v); /* wakes or kicks the vCPU's thread; set by vm/ */
     void *wake_ctx;
+    /* Called after each flush of the TLB, on the vCPU's own thread, for an engine that keeps what
+     * it learned from the TLB; lin: for TLB_FLUSHED_PAGE. NULL: nobody listens. */
+    void (*tlb_flushed)(struct vcpu *v, enum tlb_flush what, u64 lin);
     struct stats stats;
+
+    /* First-level TLB, filled and flushed by mem/. */
+    struct tlb_entry l1[TLB_CONTEXTS][TUNE_TLB_L1_ENTRIES] __attribute__((aligned(64)));
+
+    /* For an engine whose generated code addresses its own state relative to the vCPU, like the
+     * registers; engine/bt defines the layout. */
+    u8 engine_area[ENGINE_AREA_BYTES] __attribute__((aligned(64)));
 };
 
 /* What all vCPUs of one guest share and engines may use. Filled by vm/. */
@@ -230,6 +236,8 @@ struct machine {
     struct timebase *time;
     const struct cpu_model *model; /* cpu/model.h: CPUID and MSRs offered */
     unsigned ncpus;
+    size_t tc_size; /* bytes of the translation cache (engine bt); 0: the default */
+    bool perf_map;  /* bt: name translated code for perf, in /tmp/perf-PID.map */
     struct vcpu *vcpu[MAX_CPUS];
 };
 

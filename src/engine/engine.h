@@ -17,7 +17,7 @@ enum exit_kind {
 
 struct vm_exit {
     enum exit_kind kind;
-    char text[160]; /* UNSUPPORTED, HOST_ERROR: one sentence */
+    char text[160]; /* UNSUPPORTED, DIFFERENCE, HOST_ERROR: one sentence */
 };
 
 struct engine_ops {
@@ -39,6 +39,12 @@ struct engine_ops {
      * it elsewhere, like KVM, may delay that until sync, except for what `struct irq_ops` needs).
      */
     void (*run)(void *engine, struct vcpu *v, struct vm_exit *exit);
+    /* Runs the one block of guest code at CS:RIP as this engine has it, without taking events
+     * before or after and without going on to a second block; guest faults are delivered. Returns
+     * the number of guest instructions completed (a REP instruction that stays at its address
+     * counts as 0). With exit->kind other than EXIT_KICKED, which the caller put there, it has to
+     * leave. For lockstep; NULL: the engine does not know blocks. */
+    unsigned (*run_block)(void *engine, struct vcpu *v, struct vm_exit *exit);
     /* Makes run() return or look at v->events soon. From any thread; may be NULL if run() polls. */
     void (*kick)(void *engine, struct vcpu *v);
     /* Brings *v up to date, resp. tells the engine that *v was changed from outside. Between runs.
@@ -52,6 +58,6 @@ extern const struct engine_ops *const engines[];
 
 const struct engine_ops *engine_find(const char *name);
 
-extern const struct engine_ops engine_interp, engine_kvm;
+extern const struct engine_ops engine_interp, engine_bt, engine_kvm;
 
 #endif

@@ -6,6 +6,7 @@
 #include "mem/access.h"
 
 #include "base/timebase.h"
+#include "mem/journal.h"
 
 /* An access of at most a page, translated. */
 struct span {
@@ -113,6 +114,7 @@ static u64 phys_read(struct vcpu *v, u64 gpa, unsigned size)
     const u8 *p = guestmem_hva(v->tlb->mem, gpa, size, false);
     if (p)
         return ram_load(p, size);
+    journal_device(v);
     bool device = false;
     u64 start = host_tsc();
     u64 value = guestmem_load(v->tlb->mem, gpa, size, &device);
@@ -125,10 +127,12 @@ static void phys_write(struct vcpu *v, u64 gpa, u64 value, unsigned size)
 {
     u8 *p = guestmem_hva(v->tlb->mem, gpa, size, true);
     if (p) {
+        journal_store(v, p, size);
         ram_store(p, value, size);
         ram_written(v, p, size);
         return;
     }
+    journal_device(v);
     bool device = false;
     u64 start = host_tsc();
     guestmem_store(v->tlb->mem, gpa, value, size, &device);
@@ -170,6 +174,7 @@ static void phys_write_bytes(struct vcpu *v, u64 gpa, const u8 *buf, unsigned le
 {
     u8 *p = guestmem_hva(v->tlb->mem, gpa, len, true);
     if (likely(p)) {
+        journal_store(v, p, len);
         memcpy(p, buf, len);
         if (len)
             ram_written(v, p, len);
@@ -217,8 +222,8 @@ void lin_write_slow(struct vcpu *v, u64 lin, u64 value, unsigned size)
 
 u64 lin_read_system(struct vcpu *v, u64 lin, unsigned size)
 {
-    const struct tlb_entry *e = tlb_entry(v->tlb, TLB_KERNEL, lin);
-    if (likely(tlb_hit(v->tlb, e->read, lin, size)))
+    const struct tlb_entry *e = tlb_entry(v, TLB_KERNEL, lin);
+    if (likely(tlb_hit(e->read, lin, size)))
         return ram_load(tlb_hva(e, lin), size);
     return read_value(v, lin, size, ACCESS_READ | ACCESS_SYSTEM);
 }
@@ -276,8 +281,10 @@ void lin_rmw_begin_slow(struct vcpu *v, u64 lin, unsigned size, struct lin_rmw *
     rmw->lin = lin;
     rmw->p = s.first == size ? guestmem_hva(v->tlb->mem, s.gpa[0], size, true) : NULL;
     rmw->direct = rmw->p != NULL;
-    if (rmw->direct)
+    if (rmw->direct) {
+        journal_store(v, rmw->p, size);
         return;
+    }
     rmw->p = rmw->bounce;
     phys_read_bytes(v, s.gpa[0], rmw->bounce, s.first);
     if (s.first < size)
@@ -289,22 +296,15 @@ void lin_rmw_end_slow(struct vcpu *v, struct lin_rmw *rmw)
     lin_write_bytes(v, rmw->lin, rmw->bounce, rmw->size);
 }
 
-static u64 tag_for(const struct tlb_entry *e, unsigned access)
-{
-    if (access & ACCESS_EXEC)
-        return e->exec;
-    return access & ACCESS_WRITE ? e->write : e->read;
-}
-
 void *lin_direct(struct vcpu *v, u64 lin, enum access access, unsigned *room, u64 *gpa)
 {
-    const struct tlb_entry *e = tlb_entry(v->tlb, context_of(v, access), lin);
+    const struct tlb_entry *e = tlb_entry(v, context_of(v, access), lin);
+    u64 tag = access & ACCESS_WRITE ? e->write_any : e->read;
     *room = page_room(lin);
-    if (likely(tlb_hit(v->tlb, tag_for(e, access), lin, 1) &&
-               tlb_ram_gpa(v->tlb, tlb_hva(e, lin), gpa)))
+    if (likely(tlb_hit(tag, lin, 1) && tlb_ram_gpa(v->tlb, tlb_hva(e, lin), gpa)))
         return tlb_hva(e, lin);
     *gpa = translate(v, lin, access);
-    if (!(access & (ACCESS_SYSTEM | ACCESS_EXEC)) && (v->tlb->breakpoints || v->align_check))
+    if (!(access & ACCESS_SYSTEM) && (v->tlb->breakpoints || v->align_check))
         return NULL;
     return guestmem_hva(v->tlb->mem, *gpa, *room, access & ACCESS_WRITE);
 }

@@ -55,10 +55,10 @@ struct lin_rmw {
 static inline void lin_rmw_begin(struct vcpu *v, u64 lin, unsigned size, struct lin_rmw *rmw);
 static inline void lin_rmw_end(struct vcpu *v, struct lin_rmw *rmw);
 
-/* Address in this process of guest RAM at lin if an access of this kind may go there directly, and
+/* Address in this process of guest RAM at lin if a read or write may go there directly, and
  * the number of bytes up to the end of its page in *room; NULL for devices, ROM writes, nothing
- * there, and while data breakpoints or alignment checks are on. Faults are raised. After writing
- * through it, call lin_direct_written. For block copies. */
+ * there, and while data breakpoints or alignment checks are on. Faults are raised. Before writing
+ * through it call journal_store (mem/journal.h), and lin_direct_written after. For block copies. */
 void *lin_direct(struct vcpu *v, u64 lin, enum access access, unsigned *room, u64 *gpa);
 /* len bytes at p, an address that lin_direct gave for writing, were written. */
 static inline void lin_direct_written(struct vcpu *v, const void *p, unsigned len);

@@ -17,16 +17,16 @@ u64 lin_exec_gpa_slow(struct vcpu *v, u64 lin);
 void ram_written_slow(struct vcpu *v, u64 off, unsigned len);
 
 /* The entry for lin: shift and mask give the byte offset at once, which compilers don't find. */
-static inline struct tlb_entry *tlb_entry(struct tlb *t, unsigned ctx, u64 lin)
+static inline struct tlb_entry *tlb_entry(struct vcpu *v, unsigned ctx, u64 lin)
 {
-    _Static_assert(sizeof(struct tlb_entry) == 32, "tlb_entry is indexed by shifts");
-    u64 offset = (lin >> (PAGE_SHIFT - 5)) & ((TUNE_TLB_L1_ENTRIES - 1) << 5);
-    return (struct tlb_entry *)((char *)t->l1[ctx] + offset);
+    u64 offset =
+        (lin >> (PAGE_SHIFT - TLB_ENTRY_SHIFT)) & ((TUNE_TLB_L1_ENTRIES - 1) << TLB_ENTRY_SHIFT);
+    return (struct tlb_entry *)((char *)v->l1[ctx] + offset);
 }
 
-static inline bool tlb_hit(const struct tlb *t, u64 tag, u64 lin, unsigned size)
+static inline bool tlb_hit(u64 tag, u64 lin, unsigned size)
 {
-    return (((lin + size - 1) & PAGE_MASK) | t->revision) == tag;
+    return ((lin + size - 1) & PAGE_MASK) == tag;
 }
 
 static inline void *tlb_hva(const struct tlb_entry *e, u64 lin)
@@ -63,16 +63,16 @@ static inline u64 seg_lin(struct vcpu *v, enum seg_reg seg, u64 off, unsigned si
 
 static inline u64 lin_read(struct vcpu *v, u64 lin, unsigned size)
 {
-    struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
-    if (likely(tlb_hit(v->tlb, e->read, lin, size)))
+    struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    if (likely(tlb_hit(e->read, lin, size)))
         return ram_load(tlb_hva(e, lin), size);
     return lin_read_slow(v, lin, size);
 }
 
 static inline void lin_write(struct vcpu *v, u64 lin, u64 value, unsigned size)
 {
-    struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
-    if (unlikely(!tlb_hit(v->tlb, e->write, lin, size))) {
+    struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    if (unlikely(!tlb_hit(e->write_any, lin, size))) {
         lin_write_slow(v, lin, value, size);
         return;
     }
@@ -83,8 +83,8 @@ static inline void lin_write(struct vcpu *v, u64 lin, u64 value, unsigned size)
 
 static inline void lin_rmw_begin(struct vcpu *v, u64 lin, unsigned size, struct lin_rmw *rmw)
 {
-    struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
-    if (unlikely(!tlb_hit(v->tlb, e->write, lin, size))) {
+    struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    if (unlikely(!tlb_hit(e->write_any, lin, size))) {
         lin_rmw_begin_slow(v, lin, size, rmw);
         return;
     }
@@ -117,10 +117,9 @@ static inline bool tlb_ram_gpa(const struct tlb *t, const void *p, u64 *gpa)
 
 static inline u64 lin_exec_gpa(struct vcpu *v, u64 lin)
 {
-    struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
-    u64 gpa;
-    if (likely(tlb_hit(v->tlb, e->exec, lin, 1) && tlb_ram_gpa(v->tlb, tlb_hva(e, lin), &gpa)))
-        return gpa;
+    u64 exec = tlb_entry(v, v->tlb_ctx, lin)->exec;
+    if (likely(tlb_exec_hit(exec, lin)))
+        return tlb_exec_gpa(exec, lin);
     return lin_exec_gpa_slow(v, lin);
 }
 

@@ -7,7 +7,8 @@
  * Setting bits (with the membarrier) and taking them back after a hit exclude each other by a lock
  * per page (striped). So a decoder that finds its bits set knows that their membarrier is over. A
  * writer makes the new version before it clears the mask: whoever sees the mask clear can rely on
- * the old blocks being stale already.
+ * the old blocks being stale already. Blocks that no version makes stale are made so by the hook,
+ * which clears the mask itself (code_forget) after that.
  */
 #include "mem/map.h"
 
@@ -34,6 +35,7 @@ int codetrack_create(struct guest_mem *gm, struct error *err)
     u64 pages = gm->ram_size >> PAGE_SHIFT;
     for (unsigned i = 0; i < CODE_LOCKS; i++)
         pthread_mutex_init(&gm->code_lock[i], NULL);
+    pthread_rwlock_init(&gm->code_hook_lock, NULL);
     gm->code_mask = array_allocate(pages * sizeof(*gm->code_mask));
     gm->code_version = array_allocate(pages * sizeof(*gm->code_version));
     if (!gm->code_mask || !gm->code_version)
@@ -130,16 +132,40 @@ u32 code_version(const struct guest_mem *gm, u64 gpa)
     return atomic_load(&gm->code_version[off >> PAGE_SHIFT]);
 }
 
-/* A write of the chunks `wrote` of a RAM page: was there code? Then nothing of the page counts as
- * decoded any more. */
+void guestmem_on_code_write(struct guest_mem *gm, code_write_fn *fn, void *ctx)
+{
+    pthread_rwlock_wrlock(&gm->code_hook_lock);
+    gm->code_hook = fn;
+    gm->code_hook_ctx = ctx;
+    pthread_rwlock_unlock(&gm->code_hook_lock);
+}
+
+void code_forget(struct guest_mem *gm, u64 page, u64 chunks)
+{
+    pthread_mutex_lock(page_lock(gm, page));
+    atomic_fetch_add(&gm->code_version[page], 1);
+    atomic_fetch_and(&gm->code_mask[page], ~chunks);
+    pthread_mutex_unlock(page_lock(gm, page));
+}
+
+static void call_hook(struct guest_mem *gm, u64 page, u64 chunks)
+{
+    pthread_rwlock_rdlock(&gm->code_hook_lock);
+    if (gm->code_hook)
+        gm->code_hook(gm->code_hook_ctx, page, chunks);
+    else
+        code_forget(gm, page, chunks);
+    pthread_rwlock_unlock(&gm->code_hook_lock);
+}
+
+/* A write of the chunks `wrote` of a RAM page: was there code? Then the page gets a new version,
+ * which makes all that was decoded from it doubtful; who compares bytes to renew it sets its bits
+ * again. The hook is told the chunks, and what it keeps by them needs the others' bits to stay. */
 static bool page_written(struct guest_mem *gm, u64 page, u64 wrote)
 {
     if (likely(!(atomic_load_explicit(&gm->code_mask[page], memory_order_relaxed) & wrote)))
         return false;
-    pthread_mutex_lock(page_lock(gm, page));
-    atomic_fetch_add(&gm->code_version[page], 1);
-    atomic_store(&gm->code_mask[page], 0);
-    pthread_mutex_unlock(page_lock(gm, page));
+    call_hook(gm, page, wrote);
     return true;
 }
 

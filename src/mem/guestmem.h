@@ -95,6 +95,17 @@ u32 code_version(const struct guest_mem *gm, u64 gpa);
 bool code_written(struct guest_mem *gm, u64 gpa, u64 len);
 /* The same by offset from guestmem_ram(). */
 bool code_written_ram(struct guest_mem *gm, u64 off, u64 len);
+/* Nothing in these chunks of 64 bytes (bit n: from 64 * n on) of a page (number of a page of RAM,
+ * offset >> 12) counts as decoded any more: the page has a new version, and then these bits of its
+ * mask are clear, which another vCPU that stores there takes to mean that their blocks are stale.
+ */
+void code_forget(struct guest_mem *gm, u64 page, u64 chunks);
+/* fn is called after each write that hit decoded code, by the writing thread, which may be any. It
+ * makes the blocks with bytes in these chunks stale and calls code_forget() for them; none may be
+ * made in between. fn must not call guestmem_on_code_write, nor leave by longjmp. There is one fn;
+ * NULL: none. When this returns, the one before is not running any more. */
+typedef void code_write_fn(void *ctx, u64 page, u64 chunks);
+void guestmem_on_code_write(struct guest_mem *gm, code_write_fn *fn, void *ctx);
 /* The arrays behind the calls above, indexed by RAM page number ((hva - ram base) >> 12), so that
  * hot paths can look inline. For a gpa that is not RAM: no mask (NULL), and a version that never
  * changes. */

@@ -49,6 +49,11 @@ struct guest_mem {
     _Atomic u32 constant_version;          /* of everything that is not RAM */
     bool membarrier;                       /* several vCPUs: decoders must fence the writers */
     pthread_mutex_t code_lock[CODE_LOCKS]; /* by page number; see codetrack.c */
+
+    /* Who wants to know of writes to code; the lock is held for reading during the call. */
+    pthread_rwlock_t code_hook_lock;
+    code_write_fn *code_hook;
+    void *code_hook_ctx;
 };
 
 /* The range that holds gpa, or NULL. */

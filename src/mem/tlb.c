@@ -1,41 +1,33 @@
 /*
  * The software TLB. The second level caches what walks found, in the page sizes of the guest,
- * tagged with PCID and global bit, so INVLPG finds a large page at its one place. The first level
- * holds 4 KiB pieces of these with the rights of one context worked in. What the first level holds
- * of a large page is always in the second level too (an eviction there flushes the first level), so
- * that dropping a large page cannot leave pieces behind. Flushes count generations up; only when a
- * counter wraps is memory cleared.
+ * tagged with PCID and global bit, so INVLPG finds a large page at its one place; flushes count its
+ * generations up. The first level holds 4 KiB pieces of these with the rights of one context worked
+ * in, and is flushed entry by entry, by the logs of what was filled.
+ *
+ * What the first level holds of a large page is always in the second level too, as the same kind
+ * (global or not), so that dropping a large page cannot leave pieces behind. Hence an eviction of a
+ * large page, or a new kind for it, flushes the first level.
  */
 #include "mem/tlb.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#include "mem/access.h"
+#include "mem/tlb_l2.h"
 
-#define L1_REVISION_MAX 0xfff
-#define PCIDS           4096
+static void l1_clear(struct tlb_entry *e)
+{
+    e->read = e->write = e->write_any = TLB_NO_TAG;
+    e->exec = 0;
+}
 
-enum { L2_USER = 1, L2_WRITABLE = 2, L2_NX = 4, L2_GLOBAL = 8, L2_DIRTY = 16 };
-
-/* One page of the guest's. Valid if its generations are the current ones. */
-struct l2_entry {
-    u64 page;            /* lin >> shift */
-    u64 base;            /* physical address of the page */
-    u32 generation;      /* of all entries, or of all that are not global */
-    u32 pcid_generation; /* not global: of its PCID */
-    u16 pcid;
-    u8 shift;
-    u8 flags;
-};
-
-struct tlb_l2 {
-    u32 generation_global, generation_local; /* never 0 */
-    u64 sizes; /* bit n: pages of 1 << n bytes were entered since all was empty */
-    unsigned victim;
-    u32 pcid_generation[PCIDS];
-    struct l2_entry set[TUNE_TLB_L2_SETS][TUNE_TLB_L2_WAYS];
-};
+static void l1_init(struct vcpu *v)
+{
+    for (unsigned i = 0; i < TLB_CONTEXTS * TUNE_TLB_L1_ENTRIES; i++) {
+        l1_clear(l1_at(v, i));
+        l1_at(v, i)->logged = 0;
+    }
+}
 
 int tlb_create(struct vcpu *v)
 {
@@ -49,13 +41,13 @@ int tlb_create(struct vcpu *v)
     struct guest_mem *gm = v->machine->mem;
     l2->generation_global = l2->generation_local = 1;
     t->l2 = l2;
-    t->revision = 1;
     t->mem = gm;
     t->ram = guestmem_ram(gm);
     t->ram_size = guestmem_ram_size(gm);
     t->ram_low = MIN(t->ram_size, RAM_LOW_MAX);
     t->code_mask = guestmem_code_masks(gm);
     v->tlb = t;
+    l1_init(v);
     return 0;
 }
 
@@ -68,78 +60,75 @@ void tlb_destroy(struct vcpu *v)
     v->tlb = NULL;
 }
 
-static u16 current_pcid(const struct vcpu *v)
+/* --- first level --- */
+
+static void l1_flush_log(struct vcpu *v, enum tlb_log_kind kind)
 {
-    return v->cr4 & CR4_PCIDE ? (u16)(v->cr3 & CR3_PCID) : 0;
+    struct tlb_log *log = &v->tlb->log[kind];
+    for (unsigned i = 0; i < log->n; i++) {
+        struct tlb_entry *e = l1_at(v, log->index[i]);
+        l1_clear(e);
+        e->logged &= ~BIT(kind);
+    }
+    log->n = 0;
+}
+
+static void l1_flush_local(struct vcpu *v)
+{
+    l1_flush_log(v, TLB_LOG_LOCAL);
+}
+
+static void l1_flush_all(struct vcpu *v)
+{
+    l1_flush_log(v, TLB_LOG_LOCAL);
+    l1_flush_log(v, TLB_LOG_GLOBAL);
+}
+
+static void l1_drop(struct vcpu *v, u64 lin)
+{
+    for (unsigned ctx = 0; ctx < TLB_CONTEXTS; ctx++)
+        l1_clear(tlb_entry(v, ctx, lin));
+}
+
+/* The second level is about to forget lin's page, of this size, as what it is now. */
+static void l1_forget(struct vcpu *v, u64 lin, unsigned shift)
+{
+    if (shift == PAGE_SHIFT) {
+        l1_drop(v, lin);
+        return;
+    }
+    l1_flush_all(v);
+    v->tlb->l2->large_lost = true;
+}
+
+static bool protect_logged(struct vcpu *v, enum tlb_log_kind kind, const _Atomic u64 *mask)
+{
+    const struct tlb_log *log = &v->tlb->log[kind];
+    bool found = false;
+    for (unsigned i = 0; i < log->n; i++) {
+        struct tlb_entry *e = l1_at(v, log->index[i]);
+        if (e->write == TLB_NO_TAG || e->code_mask != mask)
+            continue;
+        e->write = TLB_NO_TAG;
+        found = true;
+    }
+    return found;
+}
+
+bool tlb_protect_code(struct vcpu *v, u64 gpa)
+{
+    const _Atomic u64 *mask = code_mask_of(v->tlb->mem, gpa);
+    if (!mask)
+        return false;
+    bool local = protect_logged(v, TLB_LOG_LOCAL, mask);
+    return protect_logged(v, TLB_LOG_GLOBAL, mask) || local;
 }
 
 /* --- second level --- */
 
-static struct l2_entry *l2_set(struct tlb_l2 *l2, u64 page)
-{
-    return l2->set[(page ^ page >> 10) % TUNE_TLB_L2_SETS];
-}
-
-static bool l2_valid(const struct tlb_l2 *l2, const struct l2_entry *e)
-{
-    if (e->flags & L2_GLOBAL)
-        return e->generation == l2->generation_global;
-    return e->generation == l2->generation_local &&
-           e->pcid_generation == l2->pcid_generation[e->pcid];
-}
-
-/* The valid entry for lin in pages of this size. */
-static struct l2_entry *l2_find(struct tlb_l2 *l2, u64 lin, unsigned shift, u16 pcid)
-{
-    u64 page = lin >> shift;
-    struct l2_entry *set = l2_set(l2, page);
-    for (unsigned i = 0; i < TUNE_TLB_L2_WAYS; i++) {
-        struct l2_entry *e = &set[i];
-        if (e->page == page && e->shift == shift && (e->pcid == pcid || (e->flags & L2_GLOBAL)) &&
-            l2_valid(l2, e))
-            return e;
-    }
-    return NULL;
-}
-
-static void l2_result(const struct l2_entry *e, u64 lin, u64 a20_mask, struct walk_result *r)
-{
-    *r = (struct walk_result){
-        .gpa = (e->base | (lin & (BIT(e->shift) - 1))) & a20_mask,
-        .shift = e->shift,
-        .user = (e->flags & L2_USER) != 0,
-        .writable = (e->flags & L2_WRITABLE) != 0,
-        .nx = (e->flags & L2_NX) != 0,
-        .global = (e->flags & L2_GLOBAL) != 0,
-        .dirty = (e->flags & L2_DIRTY) != 0,
-    };
-}
-
-static bool l2_lookup(struct vcpu *v, u64 lin, struct walk_result *r)
+static struct l2_entry *l2_choose(struct vcpu *v, u64 page)
 {
     struct tlb_l2 *l2 = v->tlb->l2;
-    u16 pcid = current_pcid(v);
-    for (u64 sizes = l2->sizes; sizes; sizes &= sizes - 1) {
-        const struct l2_entry *e = l2_find(l2, lin, (unsigned)__builtin_ctzll(sizes), pcid);
-        if (e) {
-            l2_result(e, lin, guestmem_a20_mask(v->tlb->mem), r);
-            return true;
-        }
-    }
-    return false;
-}
-
-static void l1_flush(struct tlb *t)
-{
-    if (t->revision++ < L1_REVISION_MAX)
-        return;
-    memset(t->l1, 0, sizeof(t->l1));
-    t->revision = 1;
-}
-
-static struct l2_entry *l2_choose(struct tlb *t, u64 page)
-{
-    struct tlb_l2 *l2 = t->l2;
     struct l2_entry *set = l2_set(l2, page);
     for (unsigned i = 0; i < TUNE_TLB_L2_WAYS; i++) {
         if (!l2_valid(l2, &set[i]))
@@ -147,17 +136,20 @@ static struct l2_entry *l2_choose(struct tlb *t, u64 page)
     }
     struct l2_entry *e = &set[l2->victim++ % TUNE_TLB_L2_WAYS];
     if (e->shift > PAGE_SHIFT)
-        l1_flush(t);
+        l1_forget(v, e->page << e->shift, e->shift);
     return e;
 }
 
 static void l2_insert(struct vcpu *v, u64 lin, const struct walk_result *r)
 {
     struct tlb_l2 *l2 = v->tlb->l2;
-    u16 pcid = current_pcid(v);
+    u16 pcid = tlb_pcid(v);
     struct l2_entry *e = l2_find(l2, lin, r->shift, pcid);
-    if (!e)
-        e = l2_choose(v->tlb, lin >> r->shift);
+    if (!e) {
+        e = l2_choose(v, lin >> r->shift);
+    } else if (r->global != ((e->flags & L2_GLOBAL) != 0)) {
+        l1_forget(v, lin, r->shift);
+    }
     /* With A20 closed only this 4 KiB piece of the page is known, but bit 20 is masked again at
      * each use, so clearing the offset gives the right base. */
     *e = (struct l2_entry){
@@ -194,54 +186,30 @@ static bool l2_drop(struct tlb_l2 *l2, u64 lin, u16 pcid, bool global_too)
     return large;
 }
 
-static void l2_clear(struct tlb_l2 *l2)
+/* A generation wrapped. This may take large global pages away, which nobody asked for. */
+static void l2_clear(struct vcpu *v)
 {
+    struct tlb_l2 *l2 = v->tlb->l2;
     memset(l2, 0, sizeof(*l2));
     l2->generation_global = l2->generation_local = 1;
+    l2->large_lost = true;
+    l1_flush_all(v);
 }
 
-/* --- first level --- */
-
-static void context_rules(enum tlb_context ctx, bool *user, bool *smap_ac)
+bool tlb_page_global(struct vcpu *v, u64 lin)
 {
-    *user = ctx == TLB_USER || ctx == TLB_USER_AC;
-    *smap_ac = ctx == TLB_KERNEL_AC;
+    struct walk_result r;
+    return v->cr0 & CR0_PG && l2_lookup(v, lin, &r) && r.global;
 }
 
-static void l1_fill(struct vcpu *v, u64 lin, enum tlb_context ctx, const struct walk_result *r)
-{
-    struct tlb *t = v->tlb;
-    u64 gpa = r->gpa & PAGE_MASK;
-    u8 *hva = guestmem_hva(t->mem, gpa, PAGE_SIZE, false);
-    /* Fast paths take a tag for canonical. Tables and code may reach past the last such address. */
-    if (!hva || !canonical(lin))
-        return;
-    bool user, ac;
-    context_rules(ctx, &user, &ac);
-    bool data = !t->breakpoints && ctx != TLB_USER_AC;
-    bool write = data && r->dirty && guestmem_hva(t->mem, gpa, PAGE_SIZE, true);
-    u64 tag = (lin & PAGE_MASK) | t->revision;
-    struct tlb_entry *e = tlb_entry(t, ctx, lin);
-    e->read = data && walk_allows(v, ACCESS_READ, user, ac, r) ? tag : 0;
-    e->write = write && walk_allows(v, ACCESS_WRITE, user, ac, r) ? tag : 0;
-    e->exec = walk_allows(v, ACCESS_EXEC, user, ac, r) ? tag : 0;
-    e->addend = (u64)(uintptr_t)hva - (lin & PAGE_MASK);
-}
-
-static void l1_drop(struct tlb *t, u64 lin)
-{
-    for (unsigned ctx = 0; ctx < TLB_CONTEXTS; ctx++) {
-        struct tlb_entry *e = tlb_entry(t, ctx, lin);
-        e->read = e->write = e->exec = 0;
-    }
-}
+/* --- translation --- */
 
 bool tlb_translate(struct vcpu *v, u64 lin, unsigned access, enum tlb_context ctx, u64 *gpa,
                    u32 *error)
 {
     struct walk_result r;
     bool user, ac, paged = (v->cr0 & CR0_PG) != 0;
-    context_rules(ctx, &user, &ac);
+    tlb_context_rules(ctx, &user, &ac);
     if (paged && l2_lookup(v, lin, &r) && walk_allows(v, access, user, ac, &r) &&
         (r.dirty || !(access & ACCESS_WRITE))) {
         stat_inc(&v->stats, STAT_TLB_L2_HIT);
@@ -254,61 +222,75 @@ bool tlb_translate(struct vcpu *v, u64 lin, unsigned access, enum tlb_context ct
         if (paged)
             l2_insert(v, lin, &r);
     }
-    l1_fill(v, lin, ctx, &r);
+    l1_fill(v, lin, access, ctx, &r);
     *gpa = r.gpa;
     return true;
 }
 
 /* --- flushes --- */
 
+static void report(struct vcpu *v, enum tlb_flush what, u64 lin)
+{
+    if (what == TLB_FLUSHED_ALL)
+        v->tlb->l2->large_lost = false;
+    if (v->tlb_flushed)
+        v->tlb_flushed(v, what, lin);
+}
+
 void tlb_flush_all(struct vcpu *v)
 {
     struct tlb_l2 *l2 = v->tlb->l2;
     stat_inc(&v->stats, STAT_TLB_FLUSH);
-    l1_flush(v->tlb);
+    l1_flush_all(v);
     l2->sizes = 0;
     if (++l2->generation_global == 0 || ++l2->generation_local == 0)
-        l2_clear(l2);
+        l2_clear(v);
+    report(v, TLB_FLUSHED_ALL, 0);
 }
 
 void tlb_flush_nonglobal(struct vcpu *v)
 {
-    struct tlb_l2 *l2 = v->tlb->l2;
-    l1_flush(v->tlb);
-    if (++l2->generation_local == 0)
-        l2_clear(l2);
+    l1_flush_local(v);
+    if (++v->tlb->l2->generation_local == 0)
+        l2_clear(v);
+    report(v, TLB_FLUSHED_LOCAL, 0);
+}
+
+/* The second level lost lin's page, which was a large one if `large`. A listener may know more
+ * pieces of a large page than we do; if one was evicted earlier, it may have been this one. */
+static void flush_pieces(struct vcpu *v, u64 lin, bool large)
+{
+    if (large)
+        l1_flush_all(v);
+    else
+        l1_drop(v, lin);
+    report(v, large || v->tlb->l2->large_lost ? TLB_FLUSHED_ALL : TLB_FLUSHED_PAGE, lin);
 }
 
 void tlb_flush_page(struct vcpu *v, u64 lin)
 {
-    if (l2_drop(v->tlb->l2, lin, current_pcid(v), true))
-        l1_flush(v->tlb);
-    else
-        l1_drop(v->tlb, lin);
+    flush_pieces(v, lin, l2_drop(v->tlb->l2, lin, tlb_pcid(v), true));
 }
 
 void tlb_flush_pcid_page(struct vcpu *v, u16 pcid, u64 lin)
 {
     bool large = l2_drop(v->tlb->l2, lin, pcid, false);
-    if (pcid != current_pcid(v))
-        return;
-    if (large)
-        l1_flush(v->tlb);
-    else
-        l1_drop(v->tlb, lin);
+    if (pcid == tlb_pcid(v))
+        flush_pieces(v, lin, large);
 }
 
 void tlb_flush_pcid(struct vcpu *v, u16 pcid)
 {
-    struct tlb_l2 *l2 = v->tlb->l2;
-    l1_flush(v->tlb);
-    if (++l2->pcid_generation[pcid % PCIDS] == 0)
-        l2_clear(l2);
+    l1_flush_local(v);
+    if (++v->tlb->l2->pcid_generation[pcid % TLB_PCIDS] == 0)
+        l2_clear(v);
+    report(v, TLB_FLUSHED_LOCAL, 0);
 }
 
 void tlb_switch(struct vcpu *v)
 {
-    l1_flush(v->tlb);
+    l1_flush_local(v);
+    report(v, TLB_FLUSHED_LOCAL, 0);
 }
 
 void tlb_set_breakpoints(struct vcpu *v)
@@ -318,7 +300,9 @@ void tlb_set_breakpoints(struct vcpu *v)
         unsigned kind = (unsigned)bits(v->dr[7], 17 + 4 * n, 16 + 4 * n);
         on |= bits(v->dr[7], 2 * n + 1, 2 * n) != 0 && (kind & 1);
     }
-    if (on != v->tlb->breakpoints)
-        l1_flush(v->tlb);
+    if (on == v->tlb->breakpoints)
+        return;
     v->tlb->breakpoints = on;
+    l1_flush_all(v);
+    report(v, TLB_FLUSHED_ALL, 0);
 }

@@ -1,7 +1,8 @@
 /*
  * The software TLB of one vCPU. Two levels: a small direct-mapped one per context (who accesses,
- * under which rules), looked up inline at every access, and a larger set-associative one that knows
- * PCIDs and global pages and fills the first. Flushing the first level is a change of revision.
+ * under which rules), in struct vcpu (cpu/tlb_entry.h), looked up inline at every access; and a
+ * larger set-associative one that knows PCIDs and global pages and fills the first. Logs of the
+ * entries in use make it cheap to flush the first level, and to spare global pages then.
  */
 #ifndef RINGER_MEM_TLB_H
 #define RINGER_MEM_TLB_H
@@ -9,24 +10,18 @@
 #include "base/tunables.h"
 #include "cpu/state.h"
 
-/*
- * A first-level entry, 32 bytes, at index (lin >> 12) % TUNE_TLB_L1_ENTRIES. An access of `size`
- * bytes at lin may go to host address lin + addend if
- *     (((lin + size - 1) & PAGE_MASK) | revision) == read, write or exec.
- * This fails for accesses that cross a page, too: the next page has another index. What must
- * not be done directly (devices, ROM writes, pages whose D bit is not set yet, accesses under data
- * breakpoints or alignment checks) has 0 as its tag, which matches nothing, as a revision is
- * never 0. Entries with a write tag lie in RAM.
- */
-struct tlb_entry {
-    u64 read, write, exec;
-    u64 addend;
+/* Entries of the first level that may be in use, each once: those that were filled from global
+ * pages, and those from others. An entry can be in both. */
+enum tlb_log_kind { TLB_LOG_LOCAL, TLB_LOG_GLOBAL, TLB_LOGS };
+
+struct tlb_log {
+    unsigned n;
+    u16 index[TLB_CONTEXTS * TUNE_TLB_L1_ENTRIES]; /* in vcpu.l1 as one array */
 };
 
 struct tlb_l2;
 
 struct tlb {
-    u64 revision; /* 1 to 4095 */
     /* For the look after each store: page number of hva is (hva - ram) >> 12. */
     u8 *ram;
     u64 ram_size, ram_low; /* ram_low: bytes of it below RAM_LOW_MAX */
@@ -34,7 +29,7 @@ struct tlb {
     struct guest_mem *mem;
     bool breakpoints; /* data breakpoints are on: no tags for reads and writes */
     struct tlb_l2 *l2;
-    struct tlb_entry l1[TLB_CONTEXTS][TUNE_TLB_L1_ENTRIES];
+    struct tlb_log log[TLB_LOGS];
 };
 
 /* v->machine->mem must exist. 0 or -ENOMEM. */
@@ -67,6 +62,24 @@ void tlb_set_breakpoints(struct vcpu *v);
 bool tlb_translate(struct vcpu *v, u64 lin, unsigned access, enum tlb_context ctx, u64 *gpa,
                    u32 *error);
 
+/* Tries to fill the first-level entry for an ordinary `access` at lin in v's current context, from
+ * the second level only: no walk, no fault, nothing that the guest could see. True if that access
+ * (by the tags read and write_any, or exec) now hits. Uses general registers only, so the guest's
+ * FP state may be in the host's. */
+bool tlb_refill(struct vcpu *v, u64 lin, unsigned access);
+
+/* The same with a walk if need be, which sets A and D bits. False: a fault (what the TLB had of
+ * the page is flushed then, as page faults do), or an access that is never direct. Saves no FP
+ * registers. */
+bool tlb_refill_walk(struct vcpu *v, u64 lin, unsigned access);
+
+/* Takes back the `write` tags (not write_any) of all entries of v that map gpa's page of RAM.
+ * Whether there was one. For the decoder, after code_protect(). */
+bool tlb_protect_code(struct vcpu *v, u64 gpa);
+
+/* Is lin's translation one of a global page? False if the TLB does not have it. */
+bool tlb_page_global(struct vcpu *v, u64 lin);
+
 /* What a page walk found. */
 struct walk_result {
     u64 gpa;        /* of the byte asked for, A20 applied */
@@ -77,6 +90,9 @@ struct walk_result {
 /* May this access be made, by the rights in r and the CR0 and CR4 of v? Flags as for walk(). */
 bool walk_allows(const struct vcpu *v, unsigned access, bool user, bool smap_ac,
                  const struct walk_result *r);
+
+/* The result of a walk with paging off. */
+void walk_unpaged(const struct vcpu *v, u64 lin, struct walk_result *out);
 
 /* Walks the page tables for lin with `access` (enum access) at privilege `user`; smap_ac:
  * EFLAGS.AC overrides SMAP. Sets A and D bits by compare-and-swap. Returns 0, or -1 with the #PF

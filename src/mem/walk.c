@@ -8,6 +8,7 @@
 
 #include "cpu/model.h"
 #include "mem/access.h"
+#include "mem/journal.h"
 
 #define PTE_P    BIT(0)
 #define PTE_W    BIT(1)
@@ -179,6 +180,8 @@ static bool entry_update(const struct walker *w, u64 gpa, u64 old, u64 new)
     void *p = guestmem_hva(w->mem, gpa, w->entry_size, true);
     if (!p)
         return true; /* tables in ROM keep what they have */
+    if (unlikely(w->v->journal))
+        journal_add(w->v, p, w->entry_size, true);
     bool same;
     if (w->entry_size == 8) {
         same = atomic_compare_exchange_strong((_Atomic u64 *)p, &old, new);
@@ -186,8 +189,8 @@ static bool entry_update(const struct walker *w, u64 gpa, u64 old, u64 new)
         u32 old32 = (u32)old;
         same = atomic_compare_exchange_strong((_Atomic u32 *)p, &old32, (u32) new);
     }
-    if (same)
-        code_written(w->mem, gpa, w->entry_size);
+    if (same && code_written(w->mem, gpa, w->entry_size))
+        w->v->code_written = 1; /* perhaps the block that is running */
     return same;
 }
 
@@ -232,7 +235,7 @@ static u32 error_code(const struct vcpu *v, unsigned access, bool user)
     return error;
 }
 
-static void walk_unpaged(const struct vcpu *v, u64 lin, struct walk_result *out)
+void walk_unpaged(const struct vcpu *v, u64 lin, struct walk_result *out)
 {
     *out = (struct walk_result){
         .gpa = lin & guestmem_a20_mask(v->machine->mem),

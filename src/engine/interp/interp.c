@@ -185,39 +185,35 @@ static void run_one(struct interp *ip, struct vcpu *v)
     stat_inc(&v->stats, STAT_INSN_INTERP);
 }
 
-/* Must sem_service_events look before the next instruction? A maskable interrupt that cannot be
- * taken stays in events without costing more than this. */
-static inline bool events_due(struct vcpu *v)
+/* One block, or one instruction if `single` or if there is something to be checked at each. */
+static inline void run_here(struct interp *ip, struct vcpu *v, bool single)
 {
-    u32 events = vcpu_events(v);
-    if (likely(!(events | v->shadow | v->activity) && !v->pending_db))
-        return false;
-    return events != EVENT_INTR || v->rflags & FLAG_IF || v->shadow || v->activity || v->pending_db;
-}
-
-/* One block or one instruction. False: leave, *exit says why. */
-static inline bool turn(struct interp *ip, struct vcpu *v, struct vm_exit *exit)
-{
-    bool shadow = false; /* events are due right after the next instruction */
-    if (unlikely(events_due(v))) {
-        shadow = v->shadow != 0;
-        forget_page(ip);
-        if (!sem_service_events(v, exit))
-            return false;
-    }
-    if (unlikely(shadow || sem_debugging(v))) {
+    if (unlikely(single || sem_debugging(v))) {
         run_one(ip, v);
-        return true;
+        return;
     }
     struct block *b = current_block(ip, v);
     if (v->mode != MODE_LONG64 && unlikely(v->rip + b->bytes - 1 > sem_last_ip(v))) {
         run_one(ip, v);
-        return true;
+        return;
     }
     remember_rip(v);
     u64 next = run_block(ip, v, b);
     if (BIT(b->end_class) & SPECIAL_CLASSES)
         after_special(ip, v, b, next);
+}
+
+/* Takes events, and runs on. False: leave, *exit says why. */
+static inline bool turn(struct interp *ip, struct vcpu *v, struct vm_exit *exit)
+{
+    bool shadow = false; /* events are due right after the next instruction */
+    if (unlikely(sem_events_due(v))) {
+        shadow = v->shadow != 0;
+        forget_page(ip);
+        if (!sem_service_events(v, exit))
+            return false;
+    }
+    run_here(ip, v, shadow);
     return true;
 }
 
@@ -246,25 +242,46 @@ static __attribute__((noinline)) void run_loop(struct interp *ip, struct vcpu *v
         ;
 }
 
+/* Deals with what came back to a setjmp. False: leave, *exit says why. */
+static bool unwound(struct interp *ip, struct vcpu *v, int why, struct vm_exit *exit)
+{
+    if (why == UNWIND_NONE)
+        return true;
+    count_unwound(ip, v);
+    if (why == UNWIND_FAULT)
+        sem_deliver_fault(v, sem_start(v));
+    else
+        leave(v, exit);
+    return why == UNWIND_FAULT;
+}
+
 static void interp_run(void *engine, struct vcpu *v, struct vm_exit *exit)
 {
     (void)engine;
     struct interp *ip = v->engine_vcpu;
     exit->text[0] = '\0';
     v->cur = &sem_no_insn;
-    switch (setjmp(v->unwind)) {
-    case UNWIND_NONE:
-        break;
-    case UNWIND_FAULT:
-        count_unwound(ip, v);
-        sem_deliver_fault(v, sem_start(v));
-        break;
-    default:
-        count_unwound(ip, v);
-        leave(v, exit);
-        return;
+    int why = setjmp(v->unwind);
+    if (unwound(ip, v, why, exit))
+        run_loop(ip, v, exit);
+}
+
+static unsigned interp_run_block(void *engine, struct vcpu *v, struct vm_exit *exit)
+{
+    (void)engine;
+    struct interp *ip = v->engine_vcpu;
+    const u64 *count = &v->stats.count[STAT_INSN_INTERP];
+    const u64 before = *count;
+    v->cur = &sem_no_insn;
+    int why = setjmp(v->unwind);
+    if (why == UNWIND_NONE) {
+        run_here(ip, v, false);
+        /* Only an instruction that stays has set RF. */
+        bool stays = (v->cur->prefix & (PFX_REP | PFX_REPNE)) && (v->rflags & FLAG_RF);
+        return (unsigned)(*count - before) - stays;
     }
-    run_loop(ip, v, exit);
+    unwound(ip, v, why, exit);
+    return (unsigned)(*count - before);
 }
 
 const struct engine_ops engine_interp = {
@@ -276,5 +293,6 @@ const struct engine_ops engine_interp = {
     .attach = interp_attach,
     .detach = interp_detach,
     .run = interp_run,
+    .run_block = interp_run_block,
     .state_changed = interp_state_changed,
 };

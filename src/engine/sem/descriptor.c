@@ -6,6 +6,7 @@
 
 #include "cpu/fault.h"
 #include "mem/access.h"
+#include "mem/journal.h"
 
 /* Linear address of the size bytes at entry sel; false: outside its table. */
 static bool entry_address(const struct vcpu *v, u16 sel, unsigned size, u64 *lin)
@@ -80,6 +81,7 @@ static void update_access_byte(struct vcpu *v, struct descriptor *d, u8 keep, u8
     unsigned room;
     _Atomic u8 *p = lin_direct(v, lin, ACCESS_WRITE | ACCESS_SYSTEM, &room, &gpa);
     if (p) {
+        journal_store(v, (const void *)p, 1);
         u8 old = atomic_load_explicit(p, memory_order_relaxed);
         while (!atomic_compare_exchange_weak(p, &old, (u8)((old & keep) | set)))
             ;

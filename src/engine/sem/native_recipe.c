@@ -117,9 +117,12 @@ static bool has_register(const struct decoded *d, ZydisRegisterClass class)
 }
 
 /* The conversions between MMX and XMM or memory are SSE instructions that, in any form, may also
- * change to MMX state. */
-static bool mmx_conversion(ZydisMnemonic m)
+ * change to MMX state; but for CVTPI2PD from memory, which has nothing to do with the x87 unit. */
+static bool mmx_conversion(const struct decoded *d)
 {
+    ZydisMnemonic m = d->insn.mnemonic;
+    if (m == ZYDIS_MNEMONIC_CVTPI2PD && !has_register(d, ZYDIS_REGCLASS_MMX))
+        return false;
     return m == ZYDIS_MNEMONIC_CVTPI2PS || m == ZYDIS_MNEMONIC_CVTPI2PD ||
            m == ZYDIS_MNEMONIC_CVTPS2PI || m == ZYDIS_MNEMONIC_CVTPD2PI ||
            m == ZYDIS_MNEMONIC_CVTTPS2PI || m == ZYDIS_MNEMONIC_CVTTPD2PI;
@@ -132,7 +135,7 @@ static enum native_kind kind_of(const struct decoded *d)
     if (d->insn.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT)
         return NATIVE_X87;
     bool xmm = has_register(d, ZYDIS_REGCLASS_XMM), mmx = has_register(d, ZYDIS_REGCLASS_MMX);
-    if (mmx_conversion(d->insn.mnemonic) || (xmm && mmx))
+    if (mmx_conversion(d) || (xmm && mmx))
         return NATIVE_MMX_SSE;
     return mmx || d->insn.mnemonic == ZYDIS_MNEMONIC_EMMS ? NATIVE_MMX : NATIVE_SSE;
 }

@@ -12,6 +12,7 @@
 #define RINGER_ENGINE_SEM_SEM_H
 
 #include "cpu/insn.h"
+#include "cpu/irq.h"
 #include "cpu/state.h"
 #include "engine/engine.h"
 
@@ -26,6 +27,9 @@
 
 /* Chooses i->sem (and makes the native thunk for INSN_NATIVE operations) after insn_decode. */
 void sem_bind(struct vcpu *v, struct insn *i);
+
+/* Does the guest's CPU have this instruction? TZCNT and LZCNT may become BSF and BSR. */
+bool sem_offered(struct vcpu *v, struct insn *i);
 
 /* Address where the current instruction starts. Valid until a semantic function changes v->rip. */
 static inline u64 sem_start(const struct vcpu *v)
@@ -60,6 +64,16 @@ void sem_deliver_interrupt(struct vcpu *v, u8 vector, enum interrupt_kind kind);
  * vol. 3, table 6-2): debug traps, NMI, interrupts; respects and then clears the shadow. Returns
  * false if the engine must leave (exit->kind set): INIT, SIPI, STOP, halt, shutdown. */
 bool sem_service_events(struct vcpu *v, struct vm_exit *exit);
+
+/* Must sem_service_events look before the next instruction? A maskable interrupt that cannot be
+ * taken stays in events without costing more than this. */
+static inline bool sem_events_due(struct vcpu *v)
+{
+    u32 events = vcpu_events(v);
+    if (likely(!(events | v->shadow | v->activity) && !v->pending_db))
+        return false;
+    return events != EVENT_INTR || v->rflags & FLAG_IF || v->shadow || v->activity || v->pending_db;
+}
 
 /* Executes exactly the one instruction at CS:RIP, faults delivered, as the interpreter would; for
  * engines that met something they can't run. On return the machine is at the next boundary; false

@@ -107,7 +107,7 @@ static sem_fn *sem_of(const struct insn *i)
 }
 
 /* TZCNT and LZCNT are BSF and BSR with an ignored prefix on a CPU that lacks them. */
-static bool offered(struct vcpu *v, struct insn *i)
+bool sem_offered(struct vcpu *v, struct insn *i)
 {
     if (i->flags & INSN_NOT_YET)
         return false;
@@ -125,7 +125,7 @@ void sem_bind(struct vcpu *v, struct insn *i)
     i->aux = NULL;
     i->sem = raise_ud;
     bind_address(v, i);
-    if (i->op == OP_INVALID || !offered(v, i))
+    if (i->op == OP_INVALID || !sem_offered(v, i))
         return;
     sem_fn *sem = sem_of(i);
     if (!sem)

@@ -104,13 +104,13 @@ ALWAYS_INLINE u64 mem_lin(struct vcpu *v, const struct insn *i, unsigned size, e
 ALWAYS_INLINE const struct tlb_entry *quick_entry(struct vcpu *v, const struct insn *i, u64 *lin)
 {
     *lin = (address_sum(v, i) + vcpu_field(v, i->seg_at)) & i->lin_mask;
-    return tlb_entry(v->tlb, v->tlb_ctx, *lin);
+    return tlb_entry(v, v->tlb_ctx, *lin);
 }
 
 ALWAYS_INLINE bool quick_hit(const struct vcpu *v, const struct insn *i, u64 tag, u64 lin,
                              unsigned size)
 {
-    return (v->quick_segs & i->quick_seg) && tlb_hit(v->tlb, tag, lin, size);
+    return (v->quick_segs & i->quick_seg) && tlb_hit(tag, lin, size);
 }
 
 u64 sem_read_slow(struct vcpu *v, const struct insn *i, unsigned size);
@@ -129,7 +129,7 @@ ALWAYS_INLINE void mem_write(struct vcpu *v, const struct insn *i, unsigned size
 {
     u64 lin;
     const struct tlb_entry *e = quick_entry(v, i, &lin);
-    if (unlikely(!quick_hit(v, i, e->write, lin, size))) {
+    if (unlikely(!quick_hit(v, i, e->write_any, lin, size))) {
         sem_write_slow(v, i, size, value);
         return;
     }
@@ -315,7 +315,7 @@ ALWAYS_INLINE u64 mem_update(struct vcpu *v, const struct insn *i, unsigned size
 {
     u64 lin, old;
     const struct tlb_entry *e = quick_entry(v, i, &lin);
-    if (unlikely(i->prefix & PFX_LOCK || !quick_hit(v, i, e->write, lin, size))) {
+    if (unlikely(i->prefix & PFX_LOCK || !quick_hit(v, i, e->write_any, lin, size))) {
         u32 slow_flags = *flags; /* not *flags itself, which may then stay in a register */
         old = sem_update_slow(v, i, size, src, fn, &slow_flags);
         *flags = slow_flags;

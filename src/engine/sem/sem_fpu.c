@@ -91,6 +91,14 @@ static void fninit(struct vcpu *v, const struct insn *i)
 }
 SEM_SAME(fninit, fninit);
 
+/* What enabled interrupts on the 8087 and protected mode on the 80287: it does not even wait. */
+static void fnop_nowait(struct vcpu *v, const struct insn *i)
+{
+    (void)i;
+    check_x87_nowait(v);
+}
+SEM_SAME(fnop_nowait, fnop_nowait);
+
 static void fnclex(struct vcpu *v, const struct insn *i)
 {
     (void)i;

@@ -6,6 +6,7 @@
 #include "engine/sem/native.h"
 #include "engine/sem/sem_common.h"
 #include "engine/sem/sem_fpu.h"
+#include "mem/journal.h"
 
 static void check_available(struct vcpu *v, enum native_kind kind)
 {
@@ -84,17 +85,20 @@ static void run_memory_slow(struct vcpu *v, const struct insn *i, const struct t
     if (misaligned(t, lin))
         fault_gp(v, 0); /* before any page fault */
     u8 *p = lin_direct(v, lin, access, &room, &gpa);
-    if (likely(p && room >= size))
+    if (likely(p && room >= size)) {
+        if (t->recipe.mem_access & OPD_WRITE)
+            journal_store(v, p, size);
         run_direct(v, t, p);
-    else
+    } else {
         run_bounced(v, t, lin);
+    }
 }
 
 static void run_memory(struct vcpu *v, const struct insn *i, const struct thunk *t)
 {
     u64 lin;
     const struct tlb_entry *e = quick_entry(v, i, &lin);
-    u64 tag = t->recipe.mem_access & OPD_WRITE ? e->write : e->read;
+    u64 tag = t->recipe.mem_access & OPD_WRITE ? e->write_any : e->read;
     if (likely(quick_hit(v, i, tag, lin, t->recipe.mem_size) && !misaligned(t, lin)))
         run_direct(v, t, tlb_hva(e, lin));
     else

@@ -38,8 +38,8 @@ u64 sem_top_slow(struct vcpu *v, unsigned size);
 ALWAYS_INLINE void stack_push(struct vcpu *v, u64 value, unsigned size)
 {
     u64 lin = (v->gpr[RSP] - size) & v->flat_stack;
-    const struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
-    if (unlikely(!v->flat_stack || !tlb_hit(v->tlb, e->write, lin, size))) {
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    if (unlikely(!v->flat_stack || !tlb_hit(e->write_any, lin, size))) {
         sem_push_slow(v, value, size);
         return;
     }
@@ -53,8 +53,8 @@ ALWAYS_INLINE void stack_push(struct vcpu *v, u64 value, unsigned size)
 ALWAYS_INLINE u64 stack_top(struct vcpu *v, unsigned size)
 {
     u64 lin = v->gpr[RSP] & v->flat_stack;
-    const struct tlb_entry *e = tlb_entry(v->tlb, v->tlb_ctx, lin);
-    if (likely(v->flat_stack && tlb_hit(v->tlb, e->read, lin, size)))
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    if (likely(v->flat_stack && tlb_hit(e->read, lin, size)))
         return ram_load(tlb_hva(e, lin), size);
     return sem_top_slow(v, size);
 }

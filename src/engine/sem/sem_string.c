@@ -7,6 +7,7 @@
  */
 #include "cpu/irq.h"
 #include "engine/sem/sem_common.h"
+#include "mem/journal.h"
 
 /* One side of a string operation: [rSI] in the instruction's segment or [rDI] in ES. */
 struct stream {
@@ -92,6 +93,12 @@ ALWAYS_INLINE void stream_store(struct vcpu *v, const struct stream *s, u64 k, u
         lin_write(v, s->lin, value, size);
 }
 
+static void stream_writing(struct vcpu *v, const struct stream *s, u64 n, unsigned size)
+{
+    if (s->p)
+        journal_store(v, stream_low(s, n), (unsigned)(n * size));
+}
+
 static void stream_written(struct vcpu *v, const struct stream *s, u64 n, unsigned size)
 {
     if (s->p)
@@ -120,6 +127,7 @@ ALWAYS_INLINE u64 movs_block(struct vcpu *v, const struct insn *i, unsigned size
     struct stream src = stream_open(v, i, RSI, size, ACCESS_READ, count);
     struct stream dst = stream_open(v, i, RDI, size, ACCESS_WRITE, count);
     u64 n = MIN(count, MIN(src.most, dst.most));
+    stream_writing(v, &dst, n, size);
     if (n > 1 && may_copy_at_once(&src, &dst, n * size))
         memmove(stream_low(&dst, n), stream_low(&src, n), n * size);
     else
@@ -137,6 +145,7 @@ ALWAYS_INLINE u64 stos_block(struct vcpu *v, const struct insn *i, unsigned size
     (void)done;
     struct stream dst = stream_open(v, i, RDI, size, ACCESS_WRITE, count);
     u64 n = MIN(count, dst.most), value = reg_read(v, RAX, size);
+    stream_writing(v, &dst, n, size);
     if (dst.p && value == (u8)value * (0x0101010101010101 & size_mask(size)))
         memset(stream_low(&dst, n), (int)(u8)value, n * size);
     else

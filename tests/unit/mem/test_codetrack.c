@@ -19,7 +19,11 @@ static void test_versions(void **state)
     assert_true(code_written(gm, CODE + 0x7c, 8));
     assert_int_not_equal(code_version(gm, CODE), version);
     assert_false(code_verify(gm, CODE + 0x80, 0x41, version));
-    assert_false(code_written(gm, CODE + 0x80, 1)); /* nothing is decoded any more */
+    assert_int_equal(*code_mask_of(gm, CODE), 0x8); /* the chunk that was not written stays */
+    assert_false(code_written(gm, CODE + 0x80, 1)); /* not decoded any more */
+    version = code_version(gm, CODE);
+    assert_true(code_written(gm, CODE + 0xc0, 1));
+    assert_int_not_equal(code_version(gm, CODE), version);
     version = code_protect(gm, CODE, 1);
     assert_true(code_written(gm, CODE - PAGE_SIZE - 1, 2 * PAGE_SIZE)); /* a long one */
     assert_false(code_verify(gm, CODE, 1, version));
@@ -31,6 +35,47 @@ static void test_verify_needs_mask(void **state)
     u32 version = code_protect(gm, CODE, 64);
     assert_false(code_verify(gm, CODE, 65, version));
     assert_true(code_verify(gm, CODE + 63, 1, version));
+}
+
+struct heard {
+    struct guest_mem *gm;
+    unsigned calls;
+    u64 page, chunks;
+    u32 version; /* at the call */
+};
+
+static void hear(void *ctx, u64 page, u64 chunks)
+{
+    struct heard *h = ctx;
+    h->calls++;
+    h->page = page;
+    h->chunks = chunks;
+    assert_int_not_equal(atomic_load(code_mask_of(h->gm, CODE)), 0); /* clear means: all stale */
+    code_forget(h->gm, page, chunks);
+    h->version = code_version(h->gm, CODE);
+    code_protect(h->gm, CODE, 64); /* no lock is held that this needs */
+}
+
+static void test_hook(void **state)
+{
+    struct guest_mem *gm = fixture_mem(state);
+    struct heard h = {.gm = gm};
+    u32 version = code_protect(gm, CODE, 64);
+    guestmem_on_code_write(gm, hear, &h);
+    poke(state, CODE + 64, 0, 4);
+    poke(state, CODE + PAGE_SIZE, 0, 4);
+    assert_int_equal(h.calls, 0);
+    poke(state, CODE + 60, 0, 8);
+    assert_int_equal(h.calls, 1);
+    assert_int_equal(h.page, CODE >> PAGE_SHIFT);
+    assert_int_equal(h.chunks, 0x3);
+    assert_int_not_equal(h.version, version);
+    assert_no_fault(fixture_vcpu(state), lin_write(fixture_vcpu(state), CODE, 0, 4));
+    assert_int_equal(h.calls, 2);
+    guestmem_on_code_write(gm, NULL, NULL);
+    poke(state, CODE, 0, 4);
+    assert_int_equal(h.calls, 2);
+    assert_int_not_equal(code_version(gm, CODE), h.version);
 }
 
 static void test_not_ram(void **state)
@@ -199,8 +244,9 @@ static void test_race(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_versions), TEST(test_verify_needs_mask), TEST(test_not_ram),
-        TEST(test_ways),     TEST(test_walk_writes),       TEST(test_race),
+        TEST(test_versions), TEST(test_hook), TEST(test_verify_needs_mask),
+        TEST(test_not_ram),  TEST(test_ways), TEST(test_walk_writes),
+        TEST(test_race),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
