@@ -3,7 +3,7 @@
  */
 #include "engine/engine.h"
 
-const struct engine_ops *const engines[] = {&engine_kvm, &engine_interp, NULL};
+const struct engine_ops *const engines[] = {&engine_kvm, &engine_bt, &engine_interp, NULL};
 
 const struct engine_ops *engine_find(const char *name)
 {

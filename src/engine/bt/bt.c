@@ -1,0 +1,592 @@
+/*
+ * The binary translator as an engine: the dispatcher. It finds or makes the fragment for CS:RIP,
+ * links the exit that led here to it, and enters; translated code comes back when it leaves by an
+ * exit that is not linked or when something is due. TF, RF, breakpoints and interrupt shadows are
+ * left to sem/, one instruction at a time, and so is code that can't be cached.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/timebase.h"
+#include "cpu/irq.h"
+#include "cpu/model.h"
+#include "engine/bt/perfmap.h"
+#include "engine/sem/native.h"
+#include "engine/sem/sem.h"
+#include "engine/sem/sem_exec.h"
+#include "mem/access.h"
+
+static int bt_probe(struct error *err)
+{
+    if (!__builtin_cpu_supports("bmi2"))
+        return error_set(err, ENOTSUP, "the host's CPU lacks BMI2");
+    return 0;
+}
+
+/* --- the machine --- */
+
+static void on_code_write(void *ctx, u64 page, u64 chunks)
+{
+    struct bt *bt = ctx;
+    tcache_invalidate(bt->tc, page, chunks);
+}
+
+static void kick_all(void *ctx)
+{
+    struct bt *bt = ctx;
+    for (unsigned n = 0; n < bt->m->ncpus; n++)
+        __atomic_store_n(&bt_cpu(bt->m->vcpu[n])->poll, BT_POLL_TRAP, __ATOMIC_SEQ_CST);
+}
+
+static int bt_create(struct machine *m, void **engine, struct error *err)
+{
+    struct bt *bt = calloc(1, sizeof(*bt));
+    if (!bt)
+        return error_errno(err, ENOMEM, "cannot allocate the translator");
+    bt->m = m;
+    bt->several = m->ncpus > 1;
+    size_t size = m->tc_size ? m->tc_size : TUNE_BT_TC_BYTES;
+    int rc = tcache_create(m, size, &bt->tc, err);
+    if (rc < 0) {
+        free(bt);
+        return rc;
+    }
+    if (m->perf_map)
+        rc = perf_map_create(bt->tc, &bt->perf_map, err);
+    if (rc < 0) {
+        tcache_destroy(bt->tc);
+        free(bt);
+        return rc;
+    }
+    bt->tc->kick = kick_all;
+    bt->tc->kick_ctx = bt;
+    guestmem_on_code_write(m->mem, on_code_write, bt);
+    *engine = bt;
+    return 0;
+}
+
+static void bt_destroy(void *engine)
+{
+    struct bt *bt = engine;
+    guestmem_on_code_write(bt->m->mem, NULL, NULL);
+    perf_map_destroy(bt->perf_map);
+    tcache_destroy(bt->tc);
+    free(bt);
+}
+
+/* --- jump tables --- */
+
+static void jump_clear(struct bt_cpu *b, unsigned table)
+{
+    if (!b->jump_used[table])
+        return;
+    for (unsigned n = 0; n < JUMP_ENTRIES; n++)
+        b->jump[table][n].tag = NO_RIP;
+    b->jump_used[table] = b->jump_local[table] = false;
+    memset(b->jump_pages[table], 0, sizeof(b->jump_pages[table]));
+}
+
+static void jump_clear_all(struct bt_cpu *b)
+{
+    for (unsigned table = 0; table < JUMP_TABLES; table++)
+        jump_clear(b, table);
+}
+
+/* The word and the bit of jump_pages for a page. */
+static u64 *page_word(struct bt_cpu *b, unsigned table, u64 lin)
+{
+    return &b->jump_pages[table][(lin >> PAGE_SHIFT) % JUMP_PAGES / 64];
+}
+
+static u64 page_bit(u64 lin)
+{
+    return BIT((lin >> PAGE_SHIFT) % 64);
+}
+
+static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    bool wide = v->mode == MODE_LONG64;
+    unsigned table = jump_table(wide, v->tlb_ctx);
+    if (f->gpa2 != NO_GPA || !b->chain) /* run_block: indirect jumps are to come back */
+        return;
+    if (wide && b->jump_key[table] != f->key) {
+        jump_clear(b, table);
+        b->jump_key[table] = f->key;
+    }
+    struct jump_entry *j = &b->jump[table][f->rip % JUMP_ENTRIES];
+    j->tag = jump_tag(wide, f->key, f->rip);
+    j->target = (u64)(uintptr_t)tcache_rx(b->bt->tc, f->entry_image);
+    b->jump_used[table] = true;
+    *page_word(b, table, lin) |= page_bit(lin);
+    b->jump_local[table] |= !tlb_page_global(v, lin);
+}
+
+/* Where the table says that CS:RIP is; the key must be current. */
+static const void *jump_find(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    bool wide = v->mode == MODE_LONG64;
+    unsigned table = jump_table(wide, v->tlb_ctx);
+    const struct jump_entry *j = &b->jump[table][v->rip % JUMP_ENTRIES];
+    if (j->tag != jump_tag(wide, b->key, v->rip) || (wide && b->jump_key[table] != b->key))
+        return NULL;
+    return (const void *)(uintptr_t)j->target;
+}
+
+/* Takes the targets in the page of lin out. */
+static void jump_clear_page(struct bt_cpu *b, unsigned table, u64 lin)
+{
+    const struct bt_key *key = b->bt->tc->key;
+    for (unsigned n = 0; n < JUMP_ENTRIES; n++) {
+        struct jump_entry *j = &b->jump[table][n];
+        u64 at = j->tag;
+        if (at == NO_RIP)
+            continue;
+        if (table >= JUMP_LEGACY)
+            at = (u32)(at + key[(at >> 32) - 1].cs_base);
+        if ((at ^ lin) < PAGE_SIZE)
+            j->tag = NO_RIP;
+    }
+}
+
+/* vcpu.tlb_flushed: targets are known by address only as long as the mapping stays. */
+static void on_tlb_flush(struct vcpu *v, enum tlb_flush what, u64 lin)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    for (unsigned table = 0; table < JUMP_TABLES; table++) {
+        if (what == TLB_FLUSHED_ALL || (what == TLB_FLUSHED_LOCAL && b->jump_local[table]))
+            jump_clear(b, table);
+        else if (what == TLB_FLUSHED_PAGE && *page_word(b, table, lin) & page_bit(lin))
+            jump_clear_page(b, table, lin & PAGE_MASK);
+    }
+}
+
+/* --- the vCPU --- */
+
+static void forget(struct bt_cpu *b)
+{
+    b->left = NULL;
+    b->key = NO_KEY;
+    for (unsigned n = 0; n < BT_RECENT_KEYS; n++)
+        b->recent_number[n] = NO_KEY;
+    for (unsigned n = 0; n < BT_WIDE_KEYS; n++)
+        b->wide_number[n] = NO_KEY;
+    jump_clear_all(b);
+    memset(b->decoded, 0, sizeof(b->decoded));
+}
+
+static int bt_attach(void *engine, struct vcpu *v, struct error *err)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    memset(b, 0, sizeof(*b));
+    b->bt = engine;
+    b->v = v;
+    b->chain = true;
+    b->poll = (u64)(uintptr_t)&b->poll;
+    memset(b->jump_used, 1, sizeof(b->jump_used));
+    int rc = native_create(v, err);
+    if (rc == 0)
+        rc = bt_signal_attach(v, err);
+    if (rc < 0)
+        return rc;
+    forget(b);
+    v->tlb_flushed = on_tlb_flush;
+    v->engine_vcpu = b;
+    tlb_flush_all(v);
+    tlb_set_breakpoints(v);
+    return 0;
+}
+
+static void bt_detach(void *engine, struct vcpu *v)
+{
+    struct bt *bt = engine;
+    stat_add(&v->stats, STAT_BT_INVALIDATED, atomic_exchange(&bt->tc->invalidated, 0));
+    v->tlb_flushed = NULL;
+    bt_signal_detach(v);
+    v->engine_vcpu = NULL;
+    v->cur = &sem_no_insn;
+}
+
+static void bt_state_changed(void *engine, struct vcpu *v)
+{
+    (void)engine;
+    tlb_flush_all(v);
+    tlb_set_breakpoints(v);
+}
+
+static void bt_kick(void *engine, struct vcpu *v)
+{
+    (void)engine;
+    __atomic_store_n(&bt_cpu(v)->poll, BT_POLL_TRAP, __ATOMIC_SEQ_CST);
+}
+
+/* --- keys --- */
+
+static u8 key_bits(const struct vcpu *v)
+{
+    const u64 avx = XCR0_SSE | XCR0_AVX;
+    u8 bits = 0;
+    if (!(v->cr0 & (CR0_EM | CR0_TS)))
+        bits |= KEY_X87 | (v->cr4 & CR4_OSFXSR ? KEY_SSE : 0);
+    if (v->cr4 & CR4_OSXSAVE && !(v->cr0 & CR0_TS) && (v->xcr0 & avx) == avx && cpu_protected(v))
+        bits |= KEY_AVX;
+    if (v->mode == MODE_REAL || v->cpl <= (v->rflags >> 12 & 3))
+        bits |= KEY_IOPL;
+    if (v->cpl == 0 || !(v->cr4 & CR4_TSD))
+        bits |= KEY_TSC;
+    return bits;
+}
+
+static u8 flat_segs(const struct vcpu *v)
+{
+    unsigned flat = 0;
+    for (unsigned s = 0; s < ARRAY_SIZE(v->seg); s++)
+        if (v->quick_segs & BIT(s) && v->seg[s].base == 0)
+            flat |= 1U << s;
+    return (u8)flat;
+}
+
+static void make_key(const struct vcpu *v, struct bt_key *key)
+{
+    memset(key, 0, sizeof(*key));
+    key->mode = v->mode;
+    key->cpl = v->cpl;
+    key->ctx = v->tlb_ctx;
+    key->bits = key_bits(v);
+    if (v->mode == MODE_LONG64) {
+        key->stack = 8;
+        key->quick_segs = key->flat_segs = 0xff;
+        key->cs_limit = ~0U;
+        return;
+    }
+    key->cs_base = v->seg[SEG_CS].base;
+    key->cs_limit = (u32)sem_last_ip(v);
+    key->quick_segs = v->quick_segs;
+    key->flat_segs = flat_segs(v);
+    key->stack = v->flat_stack ? 4 : 0;
+}
+
+static u32 number_of(struct bt_cpu *b, const struct bt_key *key)
+{
+    struct tcache *tc = b->bt->tc;
+    pthread_mutex_lock(&tc->lock);
+    u32 number = tcache_key(tc, key);
+    pthread_mutex_unlock(&tc->lock);
+    return number;
+}
+
+/* 64-bit code's key depends on little. */
+static void update_wide_key(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    u32 *number = &b->wide_number[key_bits(v) << 4 | v->tlb_ctx << 2 | v->cpl];
+    if (unlikely(*number == NO_KEY)) {
+        struct bt_key key;
+        make_key(v, &key);
+        *number = number_of(b, &key);
+    }
+    b->key = *number;
+}
+
+void bt_update_key(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    struct bt_key key;
+    if (v->mode == MODE_LONG64) {
+        update_wide_key(v);
+        return;
+    }
+    make_key(v, &key);
+    for (unsigned n = 0; n < BT_RECENT_KEYS; n++)
+        if (b->recent_number[n] != NO_KEY && !memcmp(&b->recent[n], &key, sizeof(key))) {
+            b->key = b->recent_number[n];
+            return;
+        }
+    b->key = number_of(b, &key);
+    unsigned n = b->next_recent++ % BT_RECENT_KEYS;
+    b->recent[n] = key;
+    b->recent_number[n] = b->key;
+}
+
+/* --- finding fragments --- */
+
+/* Physical address of the next page if the instruction at the end of this one may go there. */
+static u64 second_gpa(struct vcpu *v, u64 lin, u64 gpa)
+{
+    u64 next = (lin & PAGE_MASK) + PAGE_SIZE, gpa2;
+    u32 error;
+    if ((gpa & ~PAGE_MASK) <= PAGE_SIZE - 15)
+        return NO_GPA;
+    if (v->mode != MODE_LONG64)
+        next = (u32)next;
+    if (!canonical(next) || !tlb_translate(v, next, ACCESS_EXEC, v->tlb_ctx, &gpa2, &error))
+        return NO_GPA;
+    return gpa2 & PAGE_MASK;
+}
+
+static void translated(struct vcpu *v, const struct fragment *f, u64 tsc)
+{
+    struct bt *bt = bt_cpu(v)->bt;
+    stat_inc(&v->stats, STAT_BT_TRANSLATED);
+    stat_add(&v->stats, STAT_BT_GUEST_INSNS, f->insns);
+    stat_add(&v->stats, STAT_BT_GUEST_BYTES, f->bytes);
+    stat_add(&v->stats, STAT_BT_HOST_BYTES, (u64)(f->end - f->code));
+    stat_add(&v->stats, STAT_BT_EXITS, f->exits);
+    stat_add(&v->stats, STAT_BT_TRANSLATING_NS, timebase_tsc_to_ns(bt->m->time, tsc));
+    if (bt->perf_map)
+        perf_map_add(bt->perf_map, bt->tc, f);
+}
+
+/* A fragment that is there already, if that can be known without a page walk; into the jump table.
+ */
+static const void *find_known(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    struct tcache *tc = b->bt->tc;
+    u64 lin = sem_code_lin(v), exec = tlb_entry(v, v->tlb_ctx, lin)->exec;
+    const void *target = NULL;
+    if (!tlb_exec_hit(exec, lin))
+        return NULL;
+    pthread_mutex_lock(&tc->lock);
+    /* If RIP is not within CS there is none with this key. */
+    const struct fragment *f = tcache_find(tc, tlb_exec_gpa(exec, lin), v->rip, b->key);
+    if (f && f->gpa2 == NO_GPA && f->settled) {
+        jump_enter(v, f, lin);
+        target = tcache_rx(tc, f->entry_image);
+    }
+    pthread_mutex_unlock(&tc->lock);
+    return target;
+}
+
+const void *bt_next(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    bt_update_key(v);
+    b->left = NULL;
+    if (bt_disturbed(v) || vcpu_events(v) || !b->chain || b->poll == BT_POLL_TRAP)
+        return NULL;
+    const void *target = jump_find(v);
+    if (!target)
+        target = find_known(v);
+    if (target)
+        bt_flags_in(v);
+    return target;
+}
+
+static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, bool *full)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    struct tcache *tc = b->bt->tc;
+    struct fragment *f = tcache_find(tc, gpa, v->rip, b->key);
+    bool extend = f && !f->settled && ++f->heat >= TUNE_BT_HOT;
+    if (extend && tcache_has_room(tc)) {
+        tcache_kill(tc, f);
+        stat_inc(&v->stats, STAT_BT_EXTENDED);
+    } else if (f) {
+        return f->gpa2 == NO_GPA || f->gpa2 == gpa2 ? f : NULL;
+    }
+    *full = !tcache_has_room(tc) || b->key == NO_KEY;
+    if (*full)
+        return NULL;
+    u64 start = host_tsc();
+    f = bt_translate(b->bt, v, gpa, gpa2, extend);
+    if (f)
+        translated(v, f, host_tsc() - start);
+    return f;
+}
+
+struct fragment *bt_find(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    struct tcache *tc = b->bt->tc;
+    bool full = false;
+    v->cur = &sem_no_insn;
+    sem_check_rip(v);
+    u64 lin = sem_code_lin(v), gpa = lin_exec_gpa(v, lin), gpa2 = second_gpa(v, lin, gpa);
+    pthread_mutex_lock(&tc->lock);
+    struct fragment *f = find_or_make(v, gpa, gpa2, &full);
+    if (f && b->left && b->chain && f->gpa2 == NO_GPA && f->settled &&
+        tcache_link(tc, b->left, f, tlb_exec_signature(lin, gpa)))
+        stat_inc(&v->stats, STAT_BT_LINKS);
+    pthread_mutex_unlock(&tc->lock);
+    b->left = NULL;
+    if (full) {
+        stat_add(&v->stats, STAT_BT_FLUSHES, tcache_flush(tc));
+        return NULL;
+    }
+    if (f && f->settled)
+        jump_enter(v, f, lin);
+    return f;
+}
+
+/* --- running --- */
+
+static void run_one(struct vcpu *v)
+{
+    struct insn i;
+    bt_cpu(v)->left = NULL;
+    stat_inc(&v->stats, STAT_SEM_ONE);
+    v->cur = &sem_no_insn;
+    sem_check_code_breakpoint(v);
+    sem_fetch(v, &i);
+    u64 start = v->rip;
+    sem_execute(v, &i);
+    bt_cpu(v)->block_insns += !((i.prefix & (PFX_REP | PFX_REPNE)) && v->rip == start);
+    v->cur = &sem_no_insn;
+    v->code_written = 0;
+}
+
+/* After a flush by this or another vCPU nothing of the cache may be remembered. */
+static void see_flush(struct bt_cpu *b)
+{
+    struct tcache *tc = b->bt->tc;
+    if (unlikely(atomic_load(&tc->flush_wanted))) {
+        tcache_leave(tc);
+        tcache_enter(tc);
+    }
+    if (unlikely(b->generation != atomic_load(&tc->generation))) {
+        b->generation = atomic_load(&tc->generation);
+        forget(b);
+    }
+}
+
+static bool events_due(struct vcpu *v)
+{
+    u32 events = vcpu_events(v);
+    if (likely(!events && !v->shadow && !v->activity && !v->pending_db))
+        return false;
+    return events != EVENT_INTR || v->rflags & FLAG_IF || v->shadow || v->activity || v->pending_db;
+}
+
+static void enter(struct vcpu *v, const struct fragment *f)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    struct tcache *tc = b->bt->tc;
+    bt_enter_fn *go = (bt_enter_fn *)(uintptr_t)tcache_rx(tc, tc->thunks.enter);
+    bt_flags_in(v);
+    v->cur = &sem_no_insn;
+    stat_inc(&v->stats, STAT_BT_ENTRIES);
+    if (!go(v, tcache_rx(tc, f->entry_image))) {
+        v->cur = &sem_no_insn;
+        return;
+    }
+    bt_fpu_save(v);
+    bt_flags_out(v);
+    struct exit *x = &tc->exit[b->site];
+    v->rip = x->rip;
+    b->block_insns = x == x->from->own ? 0 : x->insns;
+    b->left = x;
+}
+
+/* One entry of translated code or one instruction. */
+static void run_here(struct vcpu *v, bool single)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    if (unlikely(single || sem_debugging(v))) {
+        run_one(v);
+        return;
+    }
+    bt_update_key(v);
+    v->last_rip[v->last_pos++ % TUNE_LAST_BRANCHES] = v->rip;
+    struct fragment *f = bt_find(v);
+    if (f)
+        enter(v, f);
+    else if (b->generation == atomic_load(&b->bt->tc->generation))
+        run_one(v);
+}
+
+/* False: leave, *exit says why. */
+static bool turn(struct vcpu *v, struct vm_exit *exit)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    bool shadow = false;
+    __atomic_store_n(&b->poll, (u64)(uintptr_t)&b->poll, __ATOMIC_SEQ_CST);
+    see_flush(b); /* after: a kick for a flush must not be lost */
+    v->code_written = 0;
+    if (unlikely(events_due(v))) {
+        shadow = v->shadow != 0;
+        b->left = NULL;
+        if (!sem_service_events(v, exit))
+            return false;
+    }
+    run_here(v, shadow);
+    return true;
+}
+
+static __attribute__((noinline)) void run_loop(struct vcpu *v, struct vm_exit *exit)
+{
+    while (turn(v, exit))
+        ;
+}
+
+static void bt_run(void *engine, struct vcpu *v, struct vm_exit *exit)
+{
+    struct bt *bt = engine;
+    exit->text[0] = '\0';
+    v->cur = &sem_no_insn;
+    bt_cpu(v)->left = NULL;
+    bt_cpu(v)->chain = true;
+    tcache_enter(bt->tc);
+    switch (setjmp(v->unwind)) {
+    case UNWIND_NONE:
+        break;
+    case UNWIND_FAULT:
+        bt_cpu(v)->left = NULL;
+        v->code_written = 0;
+        sem_deliver_fault(v, sem_start(v));
+        break;
+    default:
+        v->rip = sem_start(v);
+        exit->kind = v->exit_reason;
+        memcpy(exit->text, v->exit_text, sizeof(exit->text));
+        tcache_leave(bt->tc);
+        return;
+    }
+    run_loop(v, exit);
+    tcache_leave(bt->tc);
+}
+
+static unsigned bt_run_block(void *engine, struct vcpu *v, struct vm_exit *exit)
+{
+    struct bt *bt = engine;
+    struct bt_cpu *b = bt_cpu(v);
+    v->cur = &sem_no_insn;
+    b->left = NULL;
+    b->chain = false;
+    b->block_insns = 0;
+    tcache_enter(bt->tc);
+    int why = setjmp(v->unwind);
+    if (why == UNWIND_NONE) {
+        __atomic_store_n(&b->poll, (u64)(uintptr_t)&b->poll, __ATOMIC_SEQ_CST);
+        see_flush(b); /* after: a kick for a flush must not be lost */
+        v->code_written = 0;
+        run_here(v, false);
+    } else {
+        v->code_written = 0;
+        if (why == UNWIND_FAULT) {
+            sem_deliver_fault(v, sem_start(v));
+        } else {
+            v->rip = sem_start(v);
+            exit->kind = v->exit_reason;
+            memcpy(exit->text, v->exit_text, sizeof(exit->text));
+        }
+    }
+    b->left = NULL;
+    tcache_leave(bt->tc);
+    return b->block_insns;
+}
+
+const struct engine_ops engine_bt = {
+    .name = "bt",
+    .summary = "translates guest code to host code",
+    .probe = bt_probe,
+    .create = bt_create,
+    .destroy = bt_destroy,
+    .attach = bt_attach,
+    .detach = bt_detach,
+    .run = bt_run,
+    .run_block = bt_run_block,
+    .kick = bt_kick,
+    .state_changed = bt_state_changed,
+};

@@ -1,0 +1,308 @@
+/*
+ * The inside of the binary translator: what its files share. A fragment (CCF) is the host code made
+ * from one translation unit (TU): a run of guest instructions in one page, up to the first that
+ * transfers control. Guest registers and arithmetic flags live in host registers while fragments
+ * run and go over into the next fragment in them; everything else of the guest is in struct vcpu,
+ * which GS points to.
+ *
+ * Flags pass between fragments in one of two forms, so each fragment has two entries: in the host's
+ * flags, or as an image in RAX (AH as LAHF has it, AL = OF).
+ */
+#ifndef RINGER_ENGINE_BT_BT_H
+#define RINGER_ENGINE_BT_BT_H
+
+#include <pthread.h>
+
+#include "base/error.h"
+#include "cpu/insn.h"
+#include "cpu/state.h"
+#include "engine/engine.h"
+
+/* --- host registers --- */
+
+/* RAX: the image of the flags, or free. Guest RAX is in R9; guest R9, R10 and R11 are homed in
+ * memory (vcpu.gpr), being the least used in compiled code; guest RSP is host RSP. Outside of
+ * 64-bit mode host R8 and R12 to R15 are free, too. */
+#define H_FLAGS RAX
+#define H_RAX   R9
+#define H_T0    R10
+#define H_T1    R11
+#define H_T2    R8 /* outside of 64-bit mode only */
+
+/* The host register of a guest register, or H_NONE if it is homed in memory. */
+static inline unsigned host_reg(unsigned guest)
+{
+    return guest == RAX ? H_RAX : guest >= R9 && guest <= R11 ? 0xff : guest;
+}
+
+/* --- keys: what a fragment depends on besides its bytes and its address --- */
+
+struct bt_key {
+    u64 cs_base;
+    u32 cs_limit;
+    u8 mode, cpl, ctx; /* enum cpu_mode, privilege, enum tlb_context */
+    u8 quick_segs;     /* vcpu.quick_segs */
+    u8 flat_segs;      /* bit n: segment n is quick and has base 0 */
+    u8 stack;          /* width of the flat stack's pointer: 8, 4, or 0: not flat */
+    u8 bits;           /* KEY_* */
+    u8 rsvd;
+};
+
+enum {
+    KEY_X87 = 1, /* x87 and MMX instructions don't fault for CR0.TS or EM */
+    KEY_SSE = 2, /* nor SSE ones */
+    KEY_AVX = 4,
+    KEY_IOPL = 8, /* CLI and STI act on IF itself */
+    KEY_TSC = 16, /* RDTSC doesn't fault */
+};
+
+/* --- fragments --- */
+
+struct fragment;
+
+/* A way out of a fragment whose target is known. jump is patched to lead to the target's fragment
+ * once that exists. */
+struct exit {
+    struct fragment *from;
+    u64 rip;         /* where it goes */
+    u8 *jump;        /* displacement of the jump that leaves; NULL: none to be patched */
+    u8 *sig, *check; /* to another page: the signature to compare, and the displacement of the jump
+                        that leads past the comparison until it is known */
+    u8 *fail;        /* of the comparison; NULL: none */
+    u32 poll;        /* number + 1 of the trap at its look for events; 0: none */
+    u8 *stub;        /* where jump leads while it is not linked */
+    u16 insns;       /* guest instructions before it in the TU */
+    bool host_flags; /* the flags are in the host's at `jump`, else an image is in RAX */
+    struct fragment *to;           /* what jump leads to; NULL: the stub */
+    struct exit *to_next, **to_at; /* the list of those that lead to it, and the pointer to this */
+};
+
+enum site_kind {
+    SITE_ACCESS,  /* a memory access that missed the TLB */
+    SITE_GROUP,   /* the same, for a check that covers later accesses as well */
+    SITE_CALLOUT, /* an instruction that C executes */
+    SITE_END,     /* the same; it ends the TU */
+    SITE_FAULT,   /* a host instruction that raised a signal */
+    SITE_FPU,     /* the guest's FPU state is needed in the host's registers */
+    SITE_WRITTEN, /* a store went to a page with code */
+    SITE_REPEAT,  /* a REP string instruction; access is a repeat_code() */
+};
+
+/* A place in a fragment that may need C. */
+struct site {
+    struct fragment *f;
+    u8 *retry, *next;  /* host addresses: to try again; behind the instruction, with the flags in
+                          RAX */
+    u16 off;           /* of the guest instruction in the TU */
+    u8 kind;           /* enum site_kind */
+    u8 access;         /* enum access */
+    bool group_writes; /* SITE_GROUP: and some access of the group writes */
+    u16 size;          /* bytes accessed, or checked */
+    u8 insn;           /* index of the guest instruction in the TU */
+    bool leads;        /* it fills a group's slot: behind it, C can't go back to the fragment */
+    bool may_refuse;   /* it may fault although the access is allowed */
+    bool late;         /* FIP and FOP are still to be stored, for an instruction before this one: */
+    u16 late_off, late_fop;
+    u8 misses; /* times it came to C for nothing that the TLB can hold */
+};
+
+struct fragment {
+    u64 gpa, rip;
+    u64 gpa2; /* of the page after, if the one instruction goes into it; else NO_GPA */
+    u32 key;
+    u16 bytes, insns; /* of the guest's */
+    bool dead;
+    bool settled; /* others may be linked to it; else it is to be extended when it is hot */
+    u8 heat;      /* times the dispatcher found it before that */
+    u8 *entry_flags, *entry_image; /* flags in the host's, resp. as an image in RAX */
+    u8 *code, *end;                /* all of its host code; writable mapping, like the entries */
+    struct exit *own;              /* its own address: where a dead fragment leads */
+    struct exit *linked;           /* exits that lead here */
+    struct fragment *hash_next;
+    struct fragment *page_next[2]; /* others of the same guest page; [1]: of the second page */
+    u32 first_exit, exits, first_site, sites;
+    u32 first_trap, traps;
+};
+
+/* Host instructions that may raise a signal, and where to go on then; in order of address. */
+struct trap {
+    u32 pc, to; /* offsets in the code cache */
+};
+
+/* --- the machine --- */
+
+struct tcache;
+struct bt_dump;
+
+struct bt {
+    struct machine *m;
+    struct tcache *tc;
+    struct perf_map *perf_map; /* or NULL */
+    struct bt_dump *dump;      /* of dump.h: keeps copies of all fragments; or NULL */
+    bool several;              /* more than one vCPU */
+};
+
+/* --- the vCPU, in vcpu.engine_area --- */
+
+/* Tables of jump targets. 64-bit code has one for each kind of TLB context, whose entries all
+ * belong to one key; in the last two, for all other code, the key is part of the tag. */
+#define JUMP_TABLES  5
+#define JUMP_LEGACY  3    /* and the one behind it: of the user, of the kernel */
+#define JUMP_ENTRIES 2048 /* by the low bits of RIP */
+#define JUMP_PAGES   4096
+
+static inline unsigned jump_table(bool wide, unsigned ctx)
+{
+    static const u8 table[TLB_CONTEXTS] = {
+        [TLB_USER] = 0, [TLB_USER_AC] = 0, [TLB_KERNEL] = 1, [TLB_KERNEL_AC] = 2};
+    return wide ? table[ctx] : table[ctx] == 0 ? JUMP_LEGACY : JUMP_LEGACY + 1;
+}
+
+static inline u64 jump_tag(bool wide, u32 key, u64 rip)
+{
+    return wide ? rip : rip | (u64)(key + 1) << 32;
+}
+#define BT_SLOTS       16
+#define BT_SITE_INSNS  64
+#define BT_RECENT_KEYS 4
+#define BT_WIDE_KEYS   512
+
+struct jump_entry {
+    u64 tag;    /* NO_RIP: empty */
+    u64 target; /* executable address of entry_image */
+};
+#define NO_RIP 0x8000000000000000ULL /* not canonical */
+#define NO_GPA (~0ULL)
+
+/* A decoded instruction of a site, kept because sites that come to C come again. */
+struct site_insn {
+    struct site *site;
+    u32 off;
+    struct insn insn;
+};
+
+struct bt_cpu {
+    u64 poll;     /* address that translated code reads at back edges; BT_POLL_TRAP: none to be
+                     read, so the read faults and the fragment is left */
+    u64 host_sp;  /* the stack of the C code that entered */
+    u64 slow_lin; /* linear address of the access that missed */
+    u64 stored_lin;
+    u64 image;          /* of the flags, while in C */
+    u64 site;           /* index of the site that called, or of the exit taken */
+    u64 enter_rsp;      /* guest RSP on the way in */
+    u64 code_mask;      /* of the page of the last store */
+    u64 scratch;        /* where the thunks jump to */
+    u64 operand;        /* of an instruction with two memory accesses */
+    u64 slot[BT_SLOTS]; /* host minus linear address of pages checked by a group's first access */
+    u8 fp_live;         /* the host's FPU registers hold the guest's state */
+    u32 block_insns;    /* completed since run_block began */
+    u8 chain;           /* exits may be linked; cleared to run one block at a time */
+    u32 key;            /* current key's number */
+    struct bt *bt;
+    struct vcpu *v;
+    struct exit *left;                 /* the exit that led out last, to be linked; or NULL */
+    struct signal_stack *signal_stack; /* of signal.c */
+    u32 generation;                    /* of the cache, when this vCPU looked last */
+    struct bt_key recent[BT_RECENT_KEYS];
+    u32 recent_number[BT_RECENT_KEYS], next_recent;
+    u32 wide_number[BT_WIDE_KEYS]; /* of 64-bit code, by cpl, ctx and bits of the key; or NO_KEY */
+    bool jump_used[JUMP_TABLES];   /* jump[] is not empty */
+    bool jump_local[JUMP_TABLES];  /* it has targets in pages that are not global */
+    u64 jump_pages[JUMP_TABLES][JUMP_PAGES / 64]; /* a bit for each page number modulo JUMP_PAGES
+                                                     that it has targets in */
+    u32 jump_key[JUMP_TABLES]; /* the key whose targets are in jump[]; not for JUMP_LEGACY */
+    struct jump_entry jump[JUMP_TABLES][JUMP_ENTRIES];
+    struct site_insn decoded[BT_SITE_INSNS];
+};
+
+#define BT_POLL_TRAP 8ULL
+
+_Static_assert(sizeof(struct bt_cpu) <= ENGINE_AREA_BYTES, "engine_area is too small");
+
+static inline struct bt_cpu *bt_cpu(struct vcpu *v)
+{
+    return (struct bt_cpu *)v->engine_area;
+}
+
+/* Offsets from GS. */
+#define VCPU_AT(field) offsetof(struct vcpu, field)
+#define BT_AT(field)   (offsetof(struct vcpu, engine_area) + offsetof(struct bt_cpu, field))
+
+/* --- translate.c --- */
+
+/* Makes the fragment for CS:RIP, whose physical address is gpa; NULL if its code can't be cached
+ * (not RAM or ROM, being written, or outside of the segment). extend: the TU goes on behind
+ * conditional branches where there are fragments already. Called with the cache locked. */
+struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, bool extend);
+
+/* --- thunks.c: host code that all fragments share --- */
+
+/* [1]: for 64-bit code, [0]: for other code. */
+struct thunks {
+    u8 *enter;    /* see bt_enter_fn */
+    u8 *slow[2];  /* to bt_slow; T0: number of the site, T1: linear address, RAX: flags' image */
+    u8 *leave[2]; /* to C; T0: number of the exit */
+};
+/* Runs translated code from target (executable address of an entry_image) on. Returns 1 if an exit
+ * was taken, whose number is in bt_cpu.site; 0 if bt_slow() left. */
+typedef int bt_enter_fn(struct vcpu *v, const void *target);
+void thunks_emit(struct tcache *tc, struct thunks *t);
+
+/* --- slow.c --- */
+
+/* Called by translated code for site v->bt_cpu.site, with all registers in *v. Returns the
+ * executable address to go on at, or NULL: leave. */
+const void *bt_slow(struct vcpu *v);
+/* Has something happened that fragments don't know of? */
+bool bt_disturbed(struct vcpu *v);
+
+/* --- repeat.c --- */
+
+/* A REP string instruction in a byte: the operation (its OP_ after OP_MOVS), whether it is REPNE,
+ * and the segment of the source. */
+static inline u8 repeat_code(unsigned op, bool repne, unsigned seg)
+{
+    return (u8)(op | (unsigned)repne << 3 | seg << 4);
+}
+static inline unsigned repeat_op(u8 code)
+{
+    return code & 7;
+}
+static inline bool repeat_ne(u8 code)
+{
+    return code >> 3 & 1;
+}
+static inline unsigned repeat_seg(u8 code)
+{
+    return code >> 4;
+}
+
+enum repeat {
+    REPEAT_DONE,
+    REPEAT_STOPPED, /* something is due; to be begun again with the registers as they are */
+    REPEAT_LEFT,    /* C is to go on with it */
+};
+/* Runs the instruction of a SITE_REPEAT, with all registers in *v. */
+enum repeat bt_repeat(struct vcpu *v, const struct site *s);
+
+/* --- fpu.c --- */
+void bt_fpu_load(struct vcpu *v); /* to the host's registers */
+void bt_fpu_save(struct vcpu *v); /* back, if they are there */
+
+/* --- signal.c --- */
+int bt_signal_attach(struct vcpu *v, struct error *err);
+void bt_signal_detach(struct vcpu *v);
+
+/* --- bt.c --- */
+/* The number of the current key; sets bt_cpu.key. */
+void bt_update_key(struct vcpu *v);
+/* The fragment at CS:RIP, found or made now, or NULL if there can't be one; may raise fetch faults.
+ */
+struct fragment *bt_find(struct vcpu *v);
+/* Entry for going on at CS:RIP from translated code's callout without the dispatcher; NULL: not
+ * known, or something else is due. */
+const void *bt_next(struct vcpu *v);
+void bt_flags_in(struct vcpu *v);  /* vcpu.rflags to the image */
+void bt_flags_out(struct vcpu *v); /* and back */
+
+#endif

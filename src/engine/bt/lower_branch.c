@@ -1,0 +1,235 @@
+/*
+ * Near branches. Direct ones leave by exits that are linked to their target's fragment. Indirect
+ * ones and returns look their target up in a table of the vCPU; what is not there is executed by C,
+ * which also raises the fault of a target that can't be. Nothing of the instruction is visible
+ * until the lookup has hit.
+ */
+#include "engine/bt/trans.h"
+
+static u64 target_of(const struct trans *t, const struct insn *i, u64 next)
+{
+    (void)t;
+    return (next + i->imm) & size_mask(i->opsize);
+}
+
+static bool target_valid(const struct trans *t, const struct insn *i)
+{
+    unsigned n = (unsigned)(i - t->insn);
+    u64 target = target_of(t, i, t->f->rip + t->off[n] + i->len);
+    return t->wide ? canonical(target) : target <= t->key.cs_limit;
+}
+
+/* The width of RIP that the mode has by itself. */
+static bool natural_size(const struct trans *t, const struct insn *i)
+{
+    return !t->wide || i->opsize == 8;
+}
+
+static bool stack_fits(const struct trans *t, const struct insn *i)
+{
+    return t->key.stack != 0 && (i->opsize == t->key.stack || (!t->wide && i->opsize <= 4));
+}
+
+bool can_branch(const struct trans *t, const struct insn *i)
+{
+    if (i->cls != CLASS_BRANCH && i->cls != CLASS_CALL && i->cls != CLASS_INDIRECT)
+        return false;
+    if (!natural_size(t, i))
+        return false;
+    switch (i->op) {
+    case OP_LOOPE:
+    case OP_LOOPNE:
+        return false;
+    case OP_LOOP:
+    case OP_JCXZ:
+    case OP_JECXZ:
+    case OP_JRCXZ:
+        return i->addrsize > 2 && target_valid(t, i);
+    case OP_CALL:
+        return stack_fits(t, i) && target_valid(t, i);
+    case OP_RET:
+        return stack_fits(t, i);
+    case OP_CALL_IND:
+        return stack_fits(t, i) && (i->opd[0].kind == OPD_GPR || mem_quick(t, i));
+    case OP_JMP_IND:
+        return i->opd[0].kind == OPD_GPR || mem_quick(t, i);
+    default:
+        return target_valid(t, i);
+    }
+}
+
+/* --- indirect --- */
+
+static struct hmem jump_at(const struct trans *t, size_t field)
+{
+    struct hmem m =
+        hmem_vcpu(BT_AT(jump) + field +
+                  jump_table(t->wide, t->key.ctx) * JUMP_ENTRIES * sizeof(struct jump_entry));
+    m.base = H_T0;
+    return m;
+}
+
+/* T1 is the target: T0 becomes its place in the jump table, or C executes the instruction. */
+static void emit_lookup(struct trans *t)
+{
+    struct emit *e = &t->e;
+    u32 site = site_new(t, SITE_END, NULL);
+    u8 *poll = emit_poll(t);
+    struct cold *c = cold_new(t, site);
+    c->trap = trap_add(t, poll) + 1;
+    emit_mov_reg(e, 4, H_T0, H_T1);
+    emit_shift_imm(e, SHIFT_SHL, 4, H_T0, 4);
+    emit_alu_imm(e, ALU_AND, 4, H_T0, (JUMP_ENTRIES - 1) << 4);
+    struct hmem tag = jump_at(t, offsetof(struct jump_entry, tag));
+    if (!t->wide) {
+        emit_mov_imm(e, H_T2, jump_tag(false, t->f->key, 0));
+        emit_alu_reg(e, ALU_OR, 8, H_T2, H_T1);
+    }
+    emit_alu_load(e, ALU_CMP, 8, t->wide ? H_T1 : H_T2, &tag);
+    c->from[0] = emit_jcc(e, 5, NULL);
+}
+
+/* T1 = the target of an indirect jump or call. */
+static void load_target(struct trans *t, const struct insn *i)
+{
+    const struct operand *o = &i->opd[0];
+    struct hmem m;
+    if (o->kind == OPD_MEM) {
+        mem_access(t, i->opsize, ACCESS_READ, &m);
+    } else if (host_reg(o->reg) != H_NONE) {
+        if (i->opsize == 2)
+            emit_movzx(&t->e, 2, H_T1, host_reg(o->reg));
+        else
+            emit_mov_reg(&t->e, i->opsize, H_T1, host_reg(o->reg));
+        return;
+    } else {
+        m = hmem_vcpu(VCPU_AT(gpr) + 8 * o->reg);
+    }
+    emit_load_zx(&t->e, i->opsize, H_T1, &m);
+}
+
+static void lower_jmp_ind(struct trans *t, const struct insn *i)
+{
+    flags_image(t);
+    load_target(t, i);
+    emit_lookup(t);
+    struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
+    emit_jmp_mem(&t->e, &target);
+    t->ended = true;
+}
+
+/* Writes the return address; RSP is not changed yet. */
+static void push_return(struct trans *t, const struct insn *i)
+{
+    u64 next = next_rip(t) & size_mask(i->opsize);
+    struct hmem m;
+    mem_access_at(t, RSP, -(i64)i->opsize, SEG_SS, i->opsize, ACCESS_WRITE, &m);
+    if (i->opsize < 8 || next == (u64)(i64)(i32)next) {
+        emit_store_imm(&t->e, i->opsize, &m, (i32)next);
+    } else {
+        emit_mov_imm(&t->e, H_T1, next);
+        emit_store(&t->e, 8, &m, H_T1);
+    }
+}
+
+static void move_stack(struct trans *t, i64 n)
+{
+    struct hmem m = hmem_base(RSP, n);
+    emit_lea(&t->e, t->key.stack, RSP, &m);
+}
+
+static void lower_call_ind(struct trans *t, const struct insn *i)
+{
+    struct hmem operand = hmem_vcpu(BT_AT(operand));
+    flags_image(t);
+    load_target(t, i);
+    emit_lookup(t);
+    struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
+    emit_load(&t->e, 8, H_T1, &target);
+    emit_store(&t->e, 8, &operand, H_T1);
+    push_return(t, i);
+    move_stack(t, -(i64)i->opsize);
+    emit_insn_done(t);
+    emit_jmp_mem(&t->e, &operand);
+    t->ended = true;
+}
+
+static void lower_ret(struct trans *t, const struct insn *i)
+{
+    struct hmem m;
+    flags_image(t);
+    mem_access_at(t, RSP, 0, SEG_SS, i->opsize, ACCESS_READ, &m);
+    emit_load_zx(&t->e, i->opsize, H_T1, &m);
+    emit_lookup(t);
+    move_stack(t, (i64)i->opsize + (i64)(i->imm & 0xffff));
+    struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
+    emit_jmp_mem(&t->e, &target);
+    t->ended = true;
+}
+
+/* --- direct --- */
+
+static void lower_call(struct trans *t, const struct insn *i)
+{
+    push_return(t, i);
+    move_stack(t, -(i64)i->opsize);
+    emit_insn_done(t);
+    emit_exit(t, target_of(t, i, next_rip(t)));
+}
+
+/* LOOP and JCXZ leave the flags alone, and so does what they become. */
+static void lower_count(struct trans *t, const struct insn *i)
+{
+    struct emit *e = &t->e;
+    bool loop = i->op == OP_LOOP;
+    u64 target = target_of(t, i, next_rip(t)), next = next_rip(t);
+    if (t->form == FORM_RECIPE)
+        flags_to_host(t);
+    if (loop) {
+        struct hmem less = hmem_base(RCX, -1);
+        emit_lea(e, i->addrsize, RCX, &less);
+    }
+    u8 form = t->form;
+    bool image_valid = t->image_valid;
+    u8 *zero = emit_jrcxz(e, i->addrsize);
+    emit_exit(t, loop ? target : next);
+    emit_here8(e, zero);
+    t->form = form;
+    t->image_valid = image_valid;
+    emit_exit(t, loop ? next : target);
+}
+
+bool lower_branch(struct trans *t)
+{
+    const struct insn *i = cur_insn(t);
+    if (!can_branch(t, i))
+        return false;
+    switch (i->op) {
+    case OP_JMP:
+        emit_exit(t, target_of(t, i, next_rip(t)));
+        break;
+    case OP_CALL:
+        lower_call(t, i);
+        break;
+    case OP_JMP_IND:
+        lower_jmp_ind(t, i);
+        break;
+    case OP_CALL_IND:
+        lower_call_ind(t, i);
+        break;
+    case OP_RET:
+        lower_ret(t, i);
+        break;
+    case OP_LOOP:
+    case OP_JCXZ:
+    case OP_JECXZ:
+    case OP_JRCXZ:
+        lower_count(t, i);
+        break;
+    default:
+        flags_to_host(t);
+        emit_branch(t, i->op - OP_JO, target_of(t, i, next_rip(t)));
+        break;
+    }
+    return true;
+}

@@ -1,0 +1,238 @@
+/*
+ * Where translated code comes when it can't go on by itself. A miss of the first-level TLB is
+ * refilled if the access may go to memory directly, and tried again. All else is done by executing
+ * the whole guest instruction through sem/, which raises its faults exactly; then the fragment goes
+ * on behind it. Until the FPU's state is saved, nothing here may use the host's FPU registers: this
+ * file is compiled without them.
+ */
+#include "cpu/irq.h"
+#include "engine/bt/tcache.h"
+#include "engine/sem/sem.h"
+#include "engine/sem/sem_exec.h"
+#include "mem/access.h"
+
+#define LAHF_FLAGS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF)
+
+void bt_flags_in(struct vcpu *v)
+{
+    bt_cpu(v)->image = (v->rflags & LAHF_FLAGS) << 8 | (v->rflags >> 11 & 1);
+}
+
+void bt_flags_out(struct vcpu *v)
+{
+    u64 image = bt_cpu(v)->image;
+    v->rflags = (v->rflags & ~FLAGS_ARITH) | (image >> 8 & LAHF_FLAGS) | (image & 1) << 11;
+}
+
+/* The site's guest instruction. NULL: its code has been overwritten since. */
+static const struct insn *site_insn(struct vcpu *v, struct site *s, unsigned off)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    u32 number = (u32)(s - b->bt->tc->site);
+    struct site_insn *d = &b->decoded[((number + off) * 0x9e3779b1u >> 16) % BT_SITE_INSNS];
+    struct fragment *f = s->f;
+    if (f->dead)
+        return NULL;
+    if (d->site == s && d->off == off)
+        return &d->insn;
+    d->site = NULL;
+    v->cur = &sem_no_insn;
+    sem_fetch(v, &d->insn);
+    if (f->dead)
+        return NULL;
+    d->site = s;
+    d->off = off;
+    return &d->insn;
+}
+
+bool bt_disturbed(struct vcpu *v)
+{
+    return v->code_written || v->pending_db || v->shadow || v->activity != ACTIVITY_RUNNING ||
+           sem_debugging(v);
+}
+
+static void count_callout(struct vcpu *v, const struct site *s, const struct insn *i)
+{
+    enum stat_id why = STAT_BT_CALLOUT_OTHER;
+    if (s->kind == SITE_ACCESS || s->kind == SITE_GROUP)
+        why = STAT_BT_CALLOUT_MEMORY;
+    else if (i->cls == CLASS_STRING)
+        why = STAT_BT_CALLOUT_STRING;
+    else if (s->kind == SITE_FAULT)
+        why = STAT_BT_CALLOUT_SIGNAL;
+    else if (i->cls == CLASS_INDIRECT)
+        why = STAT_BT_LOOKUP_MISSES;
+    else if (i->cls == CLASS_SYSTEM || i->cls == CLASS_IO || i->cls == CLASS_FAR)
+        why = STAT_BT_CALLOUT_SYSTEM;
+    stat_inc(&v->stats, STAT_BT_CALLOUTS);
+    stat_inc(&v->stats, why);
+}
+
+/* Executes the instruction at v->rip. False: it is not there any more. */
+static bool execute(struct vcpu *v, struct site *s, unsigned off)
+{
+    const struct insn *i = site_insn(v, s, off);
+    if (!i)
+        return false;
+    u64 start = v->rip;
+    v->cur = i;
+    v->rip += i->len;
+    v->rflags &= ~FLAG_RF;
+    count_callout(v, s, i);
+    i->sem(v, i);
+    sem_wrap_rip(v);
+    sem_mark_repeat(v, i, start);
+    bt_cpu(v)->block_insns += !((i->prefix & (PFX_REP | PFX_REPNE)) && v->rip == start);
+    return true;
+}
+
+/* Executes up to the end of the TU one by one. */
+static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, unsigned off)
+{
+    struct fragment *f = s->f;
+    while (off < f->bytes && v->rip == first_rip + off && !(v->cur->flags & INSN_END)) {
+        if (bt_disturbed(v) || !execute(v, s, off))
+            return NULL;
+        off += v->cur->len;
+    }
+    return bt_next(v);
+}
+
+/* A group whose check failed for what the TLB can't mend. If that happens again and again (a stack
+ * frame that lies across a page, say), the TU is translated anew with a check for each access. */
+static const void *group_missed(struct vcpu *v, struct site *s, u64 first_rip, unsigned behind)
+{
+    struct tcache *tc = bt_cpu(v)->bt->tc;
+    struct fragment *f = s->f;
+    const void *next = finish_tu(v, s, first_rip, behind);
+    if (++s->misses == TUNE_BT_GROUP_MISSES) {
+        tc->alone[tcache_alone_hash(f->gpa)] = 1;
+        pthread_mutex_lock(&tc->lock);
+        tcache_kill(tc, f);
+        pthread_mutex_unlock(&tc->lock);
+        stat_inc(&v->stats, STAT_BT_ADAPT_ALONE);
+    }
+    return next;
+}
+
+static const void *execute_site(struct vcpu *v, struct site *s)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    struct fragment *f = s->f;
+    u64 first_rip = v->rip - s->off;
+    bool fp_live = b->fp_live;
+    bt_fpu_save(v);
+    b->left = NULL;
+    if (!execute(v, s, s->off))
+        return NULL;
+    unsigned behind = s->off + v->cur->len;
+    if (s->kind == SITE_GROUP)
+        return group_missed(v, s, first_rip, behind);
+    if (s->leads)
+        return finish_tu(v, s, first_rip, behind);
+    if (s->kind == SITE_END || behind >= f->bytes || v->cur->flags & INSN_END)
+        return bt_next(v); /* POPF, too, may have changed what the TU counts on (AC) */
+    if (bt_disturbed(v) || f->dead || v->rip != first_rip + behind)
+        return NULL;
+    bt_flags_in(v);
+    if (fp_live && s->kind != SITE_CALLOUT)
+        bt_fpu_load(v); /* later instructions of the TU count on it */
+    return tcache_rx(b->bt->tc, s->next);
+}
+
+/* Fills the first-level TLB if that lets the access through. A group whose first access reads
+ * must not set the page's D bit yet: it is enough if the TLB knows that it is set. */
+static bool refill(struct vcpu *v, const struct site *s)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    u64 lin = b->slow_lin;
+    unsigned need = s->group_writes ? ACCESS_WRITE : s->access;
+    /* A store that another fault prevents does not make the page dirty. */
+    bool walks = need == s->access && !(need & ACCESS_WRITE && s->may_refuse);
+    if ((lin & ~PAGE_MASK) + s->size > PAGE_SIZE)
+        return false;
+    if (!tlb_refill(v, lin, need) && !(walks && tlb_refill_walk(v, lin, need)))
+        return false;
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    u64 tag = !(need & ACCESS_WRITE) ? e->read : b->bt->several ? e->write_any : e->write;
+    return tag == (lin & PAGE_MASK);
+}
+
+/* A store of at most s->size bytes went to a page with code. */
+static const void *look_at_store(struct vcpu *v, struct site *s)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    u64 lin = b->stored_lin;
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    unsigned len = MIN(s->size, (unsigned)(PAGE_SIZE - (lin & ~PAGE_MASK)));
+    bool fp_live = b->fp_live;
+    bt_fpu_save(v);
+    ram_written(v, (void *)(uintptr_t)(lin + e->addend), len);
+    if (s->f->dead && s->off < s->f->bytes) { /* perhaps by another vCPU's store */
+        b->left = NULL;
+        return NULL;
+    }
+    v->code_written = 0;
+    bt_flags_in(v);
+    if (fp_live)
+        bt_fpu_load(v);
+    return tcache_rx(b->bt->tc, s->next);
+}
+
+/* The x87 pointers of an instruction before s, which left storing them to a later one. */
+static void store_pointers(struct vcpu *v, const struct site *s)
+{
+    if (!s->late)
+        return;
+    v->fpu.legacy.fop = s->late_fop;
+    v->fpu.legacy.fip = s->f->rip + s->late_off;
+    v->fpu.fip_sel = v->seg[SEG_CS].sel;
+}
+
+/* A REP instruction that stopped between iterations: the next time it begins with what is left. */
+static const void *stop_repeat(struct vcpu *v)
+{
+    bt_fpu_save(v);
+    bt_cpu(v)->left = NULL;
+    v->rflags |= FLAG_RF;
+    return NULL;
+}
+
+const void *bt_slow(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    struct tcache *tc = b->bt->tc;
+    struct site *s = &tc->site[b->site];
+    enum repeat repeat = REPEAT_LEFT;
+    switch (s->kind) {
+    case SITE_ACCESS:
+    case SITE_GROUP:
+        if (refill(v, s) && likely(!s->f->dead)) { /* the walk may have written to the code */
+            stat_inc(&v->stats, STAT_BT_REFILLS);
+            return tcache_rx(tc, s->retry);
+        }
+        break;
+    case SITE_FPU:
+        stat_inc(&v->stats, STAT_BT_FPU_LOADS);
+        bt_fpu_load(v);
+        return tcache_rx(tc, s->next);
+    case SITE_REPEAT:
+        repeat = bt_repeat(v, s);
+        if (repeat == REPEAT_DONE)
+            return tcache_rx(tc, s->next);
+        break;
+    default:
+        break;
+    }
+    bt_flags_out(v);
+    v->rip = s->f->rip + s->off;
+    b->block_insns = s->insn;
+    store_pointers(v, s);
+    if (s->kind == SITE_WRITTEN) {
+        stat_inc(&v->stats, STAT_BT_CODE_STORES);
+        return look_at_store(v, s);
+    }
+    if (repeat == REPEAT_STOPPED)
+        return stop_repeat(v);
+    return execute_site(v, s);
+}

@@ -1,0 +1,569 @@
+/*
+ * Translates one TU: decodes it, emits its instructions one after the other, then the exits' and
+ * slow paths' cold code. Instructions that no lower_*.c translates become callouts.
+ */
+#include <stdlib.h>
+
+#include "engine/bt/trans.h"
+#include "engine/sem/sem.h"
+#include "engine/sem/sem_exec.h"
+
+#define INSN_MAX 15
+
+/* --- the TU --- */
+
+/* Bytes that may be decoded at rip: to the end of the page, of the segment and of the address
+ * space of IP. */
+static unsigned bytes_left(const struct vcpu *v, u64 gpa)
+{
+    u64 room = MIN(PAGE_SIZE - (gpa & ~PAGE_MASK), (u64)TU_MAX * INSN_MAX);
+    u64 last = sem_last_ip(v);
+    if (v->rip > last)
+        return 0;
+    return (unsigned)(last - v->rip < room ? last - v->rip + 1 : room);
+}
+
+/* Decodes from code[0..room) to the first instruction that ends a TU. Returns bytes decoded. */
+static bool is_conditional(const struct insn *i)
+{
+    return i->op >= OP_JO && i->op <= OP_JNLE;
+}
+
+/* Does an extended TU go on at offset `at`, behind conditional branch number n? Only into what has
+ * run already. */
+static bool extends(struct trans *t, unsigned at, unsigned n)
+{
+    const struct fragment *f = t->f;
+    u64 gpa = f->gpa + at;
+    return t->extend && n < SIDE_EXITS_MAX && t->n < TU_MAX && (gpa & ~PAGE_MASK) != 0 &&
+           tcache_find(t->tc, gpa, f->rip + at, f->key);
+}
+
+static unsigned decode_tu(struct trans *t, const u8 *code, unsigned room)
+{
+    unsigned at = 0, branches = 0;
+    t->n = 0;
+    while (t->n < TU_MAX && at < room) {
+        struct insn *i = &t->insn[t->n];
+        if (insn_decode(code + at, MIN(room - at, INSN_MAX), t->key.mode, i) != DECODE_OK)
+            break;
+        t->off[t->n++] = (u16)at;
+        at += i->len;
+        if (!sem_offered(t->v, i)) {
+            i->cls = CLASS_SYSTEM;
+            i->flags |= INSN_END | INSN_NOT_YET;
+        }
+        if (is_conditional(i) && can_branch(t, i) && extends(t, at, branches++))
+            continue;
+        if (i->flags & INSN_END && !falls_through(t, i))
+            break;
+    }
+    t->off[t->n] = (u16)at;
+    return at;
+}
+
+/* From now on stores to these bytes are noticed. */
+static void protect(struct trans *t, u64 gpa, unsigned bytes)
+{
+    struct guest_mem *gm = t->v->machine->mem;
+    _Atomic u64 *mask = code_mask_of(gm, gpa);
+    bool first = mask && atomic_load(mask) == 0;
+    code_protect(gm, gpa, bytes);
+    if (first && !t->bt->several)
+        tlb_protect_code(t->v, gpa);
+}
+
+/* One instruction that goes into the next page, whose bytes up to the page's end are in code. */
+static bool fetch_crossing(struct trans *t, u64 gpa, u64 gpa2, u8 *code, unsigned in_page)
+{
+    struct guest_mem *gm = t->v->machine->mem;
+    struct insn *i = &t->insn[0];
+    const u8 *second = gpa2 == NO_GPA ? NULL : guestmem_hva(gm, gpa2, INSN_MAX, false);
+    if (!second || in_page >= INSN_MAX)
+        return false;
+    memcpy(code + in_page, second, INSN_MAX - in_page);
+    if (insn_decode(code, INSN_MAX, t->key.mode, i) != DECODE_OK || i->len <= in_page ||
+        sem_last_ip(t->v) - t->v->rip < i->len - 1u || !sem_offered(t->v, i))
+        return false;
+    t->n = 1;
+    t->off[0] = 0;
+    t->off[1] = i->len;
+    t->f->gpa2 = gpa2;
+    protect(t, gpa, in_page);
+    protect(t, gpa2, i->len - in_page);
+    return memcmp(i->raw, guestmem_hva(gm, gpa, in_page, false), in_page) == 0 &&
+           memcmp(i->raw + in_page, second, i->len - in_page) == 0;
+}
+
+/* Decodes and protects. False: nothing that can be kept. */
+static bool fetch_tu(struct trans *t, u64 gpa, u64 gpa2)
+{
+    unsigned room = bytes_left(t->v, gpa);
+    const u8 *p = guestmem_hva(t->v->machine->mem, gpa, room, false);
+    u8 code[TU_MAX * INSN_MAX + INSN_MAX];
+    for (unsigned try = 0; p && room && try < TUNE_INTERP_DECODE_TRIES; try++) {
+        memcpy(code, p, room);
+        unsigned bytes = decode_tu(t, code, room);
+        if (!bytes)
+            return fetch_crossing(t, gpa, gpa2, code, room);
+        protect(t, gpa, bytes);
+        if (memcmp(code, p, bytes) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* --- sites and traps --- */
+
+/* Does it check more than that its access is allowed: alignment, or x87 exceptions? */
+static bool may_refuse(const struct insn *i)
+{
+    return i->cls == CLASS_FPU || i->cls == CLASS_SIMD || i->op == OP_CMPXCHG16B;
+}
+
+u32 site_new(struct trans *t, enum site_kind kind, struct site **out)
+{
+    u32 n = t->tc->sites++;
+    struct site *s = &t->tc->site[n];
+    *s = (struct site){.late = t->late, .late_off = t->late_off, .late_fop = t->late_fop};
+    s->f = t->f;
+    s->kind = (u8)kind;
+    s->off = t->off[t->cur];
+    s->insn = (u8)t->cur;
+    s->leads = t->plan[t->cur][0].role == PLAN_LEADER || t->plan[t->cur][1].role == PLAN_LEADER;
+    s->may_refuse = may_refuse(cur_insn(t));
+    t->f->sites++;
+    if (out)
+        *out = s;
+    return n;
+}
+
+struct cold *cold_new(struct trans *t, u32 site)
+{
+    assert(t->colds < COLD_MAX);
+    struct cold *c = &t->cold[t->colds++];
+    *c = (struct cold){
+        .site = site, .insn = (u8)t->cur, .form = t->form, .recipe = t->recipe, .base = REG_NONE};
+    return c;
+}
+
+u32 trap_add(struct trans *t, const u8 *pc)
+{
+    struct tcache *tc = t->tc;
+    u32 n = t->f->first_trap + t->f->traps++;
+    tc->trap[n] = (struct trap){.pc = (u32)(pc - tc->rw)};
+    return n;
+}
+
+/* Cold code that begins at a trap is found by its `trap` instead of a branch. */
+void trap_new(struct trans *t, const u8 *pc)
+{
+    u32 trap = trap_add(t, pc);
+    struct cold *c = cold_new(t, site_new(t, SITE_FAULT, NULL));
+    c->trap = trap + 1;
+}
+
+static void resume_cold(struct trans *t, unsigned first)
+{
+    for (unsigned n = first; n < t->colds; n++) {
+        if (t->cold[n].resume)
+            continue;
+        t->cold[n].after = t->form;
+        t->cold[n].resume = t->e.p;
+        t->e.t0_lost |= t->tc->site[t->cold[n].site].kind != SITE_GROUP;
+    }
+}
+
+static void emit_slow_jump(struct trans *t, u32 site)
+{
+    emit_mov_imm(&t->e, H_T0, site);
+    emit_jmp(&t->e, t->tc->thunks.slow[t->wide]);
+}
+
+static void emit_cold(struct trans *t, struct cold *c)
+{
+    struct emit *e = &t->e;
+    struct site *s = &t->tc->site[c->site];
+    for (unsigned n = 0; n < 2; n++)
+        if (c->from[n])
+            emit_patch(c->from[n], e->p);
+    if (c->trap)
+        t->tc->trap[c->trap - 1].to = (u32)(e->p - t->tc->rw);
+    if (c->form == FORM_RECIPE)
+        recipe_emit(t, c->recipe);
+    if (c->form != FORM_IMAGE)
+        emit_flags_to_image(e);
+    t->cur = c->insn;
+    if (c->lin && c->base != REG_NONE)
+        mem_lin_at(t, c->base, c->extra, c->seg, H_T1);
+    else if (c->lin)
+        mem_lin(t, cur_insn(t), H_T1, c->extra);
+    emit_slow_jump(t, c->site);
+    s->next = e->p;
+    if (c->after == FORM_HOST)
+        emit_image_to_flags(e);
+    emit_jmp(e, c->resume);
+}
+
+struct site *emit_slow_call(struct trans *t, enum site_kind kind)
+{
+    struct site *s;
+    u32 n = site_new(t, kind, &s);
+    flags_image(t);
+    emit_slow_jump(t, n);
+    s->next = t->e.p;
+    return s;
+}
+
+void emit_callout(struct trans *t, bool end)
+{
+    emit_slow_call(t, end ? SITE_END : SITE_CALLOUT);
+    t->has_recipe = false;
+    t->fpu_ready = false;
+    t->ended = end;
+}
+
+/* --- exits --- */
+
+static u32 exit_new(struct trans *t, u64 rip)
+{
+    u32 n = t->tc->exits++;
+    t->tc->exit[n] =
+        (struct exit){.from = t->f, .rip = t->wide ? rip : (u32)rip, .insns = (u16)(t->cur + 1)};
+    t->f->exits++;
+    return n;
+}
+
+static void emit_exit_stub(struct trans *t, u32 n)
+{
+    struct exit *x = &t->tc->exit[n];
+    if (x->host_flags)
+        emit_flags_to_image(&t->e);
+    x->stub = t->e.p;
+    emit_mov_imm(&t->e, H_T0, n);
+    emit_jmp(&t->e, t->tc->thunks.leave[t->wide]);
+    const u8 *start = x->host_flags ? x->stub - 4 : x->stub;
+    if (x->jump)
+        emit_patch(x->jump, start);
+    if (x->check)
+        emit_patch(x->check, start);
+    if (x->fail)
+        emit_patch(x->fail, start);
+    if (x->poll)
+        t->tc->trap[x->poll - 1].to = (u32)(start - t->tc->rw);
+}
+
+u8 *emit_poll(struct trans *t)
+{
+    struct hmem at = hmem_vcpu(BT_AT(poll)), poll = hmem_base(H_T0, 0);
+    emit_load(&t->e, 8, H_T0, &at);
+    u8 *pc = t->e.p;
+    emit_load(&t->e, 4, H_T0, &poll);
+    return pc;
+}
+
+static bool is_backward(const struct trans *t, u64 rip)
+{
+    return rip <= t->f->rip + t->off[t->cur];
+}
+
+static bool same_page(const struct trans *t, u64 rip)
+{
+    u64 start = t->f->rip + t->key.cs_base, target = rip + t->key.cs_base;
+    if (!t->wide) {
+        start = (u32)start;
+        target = (u32)target;
+    }
+    return (start & PAGE_MASK) == (target & PAGE_MASK) && t->f->gpa2 == NO_GPA;
+}
+
+static void emit_poll_for(struct trans *t, u32 exit)
+{
+    const u8 *pc = emit_poll(t);
+    t->tc->exit[exit].poll = trap_add(t, pc) + 1;
+}
+
+/* The signature of the target's page is compared with that in the exec TLB (tlb_entry.exec). */
+static void emit_page_check(struct trans *t, struct exit *x)
+{
+    struct emit *e = &t->e;
+    u64 lin = x->rip + t->key.cs_base;
+    size_t index = (t->wide ? lin : (u32)lin) >> PAGE_SHIFT & (TUNE_TLB_L1_ENTRIES - 1);
+    struct hmem exec =
+        hmem_vcpu(VCPU_AT(l1) + offsetof(struct tlb_entry, exec) +
+                  (t->key.ctx * TUNE_TLB_L1_ENTRIES + index) * sizeof(struct tlb_entry));
+    emit_align(e, 4, 1);
+    x->check = emit_jmp(e, NULL);
+    emit_rex_mov64(e, H_T0);
+    x->sig = e->p;
+    emit64(e, 0);
+    emit_alu_load(e, ALU_CMP, 8, H_T0, &exec);
+    x->fail = emit_jcc(e, 5, NULL);
+}
+
+void emit_exit(struct trans *t, u64 rip)
+{
+    u32 n = exit_new(t, rip);
+    struct exit *x = &t->tc->exit[n];
+    if (!same_page(t, rip)) {
+        flags_image(t);
+        if (is_backward(t, rip))
+            emit_poll_for(t, n);
+        emit_page_check(t, x);
+    } else {
+        if (t->form == FORM_RECIPE)
+            flags_to_host(t);
+        x->host_flags = t->form == FORM_HOST;
+        if (is_backward(t, rip))
+            emit_poll_for(t, n);
+    }
+    emit_align(&t->e, 4, 1);
+    x->jump = emit_jmp(&t->e, NULL);
+    t->ended = true;
+}
+
+/* Forward in the same page: the conditional jump itself is linked. */
+static void emit_branch_near(struct trans *t, unsigned cc, u64 rip)
+{
+    u32 n = exit_new(t, rip);
+    struct exit *x = &t->tc->exit[n];
+    x->host_flags = true;
+    emit_align(&t->e, 4, 2);
+    x->jump = emit_jcc(&t->e, cc, NULL);
+    emit_exit(t, next_rip(t));
+}
+
+static void emit_side_exit(struct trans *t, unsigned cc, u64 rip)
+{
+    if (same_page(t, rip) && !is_backward(t, rip)) {
+        struct exit *x = &t->tc->exit[exit_new(t, rip)];
+        x->host_flags = true;
+        emit_align(&t->e, 4, 2);
+        x->jump = emit_jcc(&t->e, cc, NULL);
+        return;
+    }
+    t->side[t->sides++] = (struct side_exit){.from = emit_jcc(&t->e, cc, NULL),
+                                             .rip = rip,
+                                             .insn = (u8)t->cur,
+                                             .image_valid = t->image_valid};
+}
+
+static void emit_side_exits(struct trans *t)
+{
+    for (unsigned n = 0; n < t->sides; n++) {
+        const struct side_exit *s = &t->side[n];
+        emit_patch(s->from, t->e.p);
+        t->cur = s->insn;
+        t->form = FORM_HOST;
+        t->image_valid = s->image_valid;
+        emit_exit(t, s->rip);
+    }
+}
+
+void emit_branch(struct trans *t, unsigned cc, u64 rip)
+{
+    if (t->cur + 1 < t->n) {
+        emit_side_exit(t, cc, rip);
+        return;
+    }
+    if (same_page(t, rip) && !is_backward(t, rip)) {
+        emit_branch_near(t, cc, rip);
+        return;
+    }
+    u8 *over = emit_jcc(&t->e, cc ^ 1, NULL);
+    bool image_valid = t->image_valid;
+    emit_exit(t, rip);
+    emit_patch(over, t->e.p);
+    t->form = FORM_HOST;
+    t->image_valid = image_valid;
+    emit_exit(t, next_rip(t));
+}
+
+/* --- the whole --- */
+
+static void emit_entry_nop(struct emit *e)
+{
+    if (((uintptr_t)e->p & 7) > 3)
+        emit_align(e, 8, 0);
+    emit_nop(e, 5);
+}
+
+/* The form of the flags that the first instruction to touch them wants. */
+static enum form first_form(const struct trans *t, bool *matters)
+{
+    *matters = true;
+    for (unsigned n = 0; n < t->n; n++) {
+        const struct facts *f = &t->facts[n];
+        if (f->callout || f->clobbers)
+            return FORM_IMAGE;
+        if (f->reads)
+            return FORM_HOST;
+        if (f->writes == FLAGS_ALL) {
+            *matters = false;
+            return FORM_IMAGE;
+        }
+    }
+    return FORM_HOST;
+}
+
+static void emit_entries(struct trans *t)
+{
+    struct emit *e = &t->e;
+    struct fragment *f = t->f;
+    bool matters;
+    t->form = first_form(t, &matters);
+    if (t->form == FORM_HOST) {
+        emit_align(e, 16, 0);
+        f->entry_image = e->p;
+        emit_entry_nop(e);
+        emit_image_to_flags(e);
+        emit_align(e, 16, 0);
+        f->entry_flags = e->p;
+        emit_entry_nop(e);
+    } else {
+        f->entry_flags = e->p;
+        emit_entry_nop(e);
+        if (matters)
+            emit_flags_to_image(e);
+        emit_align(e, 16, 0);
+        f->entry_image = e->p;
+        emit_entry_nop(e);
+    }
+    t->image_valid = t->form == FORM_IMAGE;
+}
+
+/* An instruction that goes into the next page: is that still the one that was decoded? */
+static void emit_second_page_check(struct trans *t)
+{
+    struct fragment *f = t->f;
+    u64 lin = (f->rip + t->key.cs_base) & PAGE_MASK;
+    lin = t->wide ? lin + PAGE_SIZE : (u32)(lin + PAGE_SIZE);
+    size_t index = lin >> PAGE_SHIFT & (TUNE_TLB_L1_ENTRIES - 1);
+    struct hmem exec =
+        hmem_vcpu(VCPU_AT(l1) + offsetof(struct tlb_entry, exec) +
+                  (t->key.ctx * TUNE_TLB_L1_ENTRIES + index) * sizeof(struct tlb_entry));
+    flags_image(t);
+    emit_mov_imm(&t->e, H_T0, tlb_exec_signature(lin, f->gpa2));
+    emit_alu_load(&t->e, ALU_CMP, 8, H_T0, &exec);
+    f->own->fail = emit_jcc(&t->e, 5, NULL);
+}
+
+static bool lower(struct trans *t)
+{
+    return lower_integer(t) || lower_stack(t) || lower_branch(t) || lower_native(t) ||
+           lower_string(t) || lower_system(t);
+}
+
+/* With several vCPUs: did the instruction's store hit a page with code? */
+static void emit_written_check(struct trans *t)
+{
+    struct site *s;
+    u32 n = site_new(t, SITE_WRITTEN, &s);
+    struct hmem mask = hmem_vcpu(BT_AT(code_mask)), word = hmem_base(H_T0, 0);
+    s->off = t->off[t->cur + 1];
+    s->size = 64;
+    s->off = t->off[t->cur + 1]; /* if it can't go on here, it does behind the store */
+    s->insn++;
+    flags_clobber(t);
+    emit_load(&t->e, 8, H_T0, &mask);
+    emit_alu_mem_imm(&t->e, ALU_CMP, 8, &word, 0);
+    u8 *from = emit_jcc(&t->e, 5, NULL);
+    struct cold *c = cold_new(t, n);
+    c->from[0] = from;
+    c->after = t->form;
+    c->resume = t->e.p;
+    t->written = false;
+}
+
+void emit_insn_done(struct trans *t)
+{
+    if (t->written)
+        emit_written_check(t);
+}
+
+static void emit_insn(struct trans *t)
+{
+    unsigned first = t->colds;
+    const struct insn *i = cur_insn(t);
+    t->written = false;
+    if (t->facts[t->cur].callout || !lower(t))
+        emit_callout(t, (i->flags & INSN_END) != 0);
+    emit_insn_done(t);
+    resume_cold(t, first);
+}
+
+static void emit_all_cold(struct trans *t)
+{
+    unsigned cur = t->cur;
+    t->cold_code = t->e.p;
+    for (unsigned n = 0; n < t->colds; n++)
+        emit_cold(t, &t->cold[n]);
+    for (u32 n = t->f->first_exit; n < t->tc->exits; n++)
+        emit_exit_stub(t, n);
+    t->cur = cur;
+}
+
+static void emit_body(struct trans *t)
+{
+    struct fragment *f = t->f;
+    u32 own = exit_new(t, f->rip);
+    f->own = &t->tc->exit[own];
+    f->own->host_flags = true; /* for the dead: flags_to_image stands before the stub */
+    emit_entries(t);
+    if (f->gpa2 != NO_GPA)
+        emit_second_page_check(t);
+    for (t->cur = 0; t->cur < t->n && !t->ended; t->cur++) {
+        t->host[t->cur] = t->e.p;
+        emit_insn(t);
+    }
+    t->host[t->cur] = t->e.p;
+    t->emitted = t->cur--;
+    if (!t->ended)
+        emit_exit(t, f->rip + t->off[t->n]);
+    emit_side_exits(t);
+    emit_all_cold(t);
+}
+
+struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, bool extend)
+{
+    struct tcache *tc = bt->tc;
+    struct fragment *f = &tc->fragment[tc->fragments];
+    struct trans *t = calloc(1, sizeof(*t));
+    if (!t)
+        return NULL;
+    *f = (struct fragment){.gpa = gpa,
+                           .gpa2 = NO_GPA,
+                           .rip = v->rip,
+                           .key = bt_cpu(v)->key,
+                           .first_exit = tc->exits,
+                           .first_site = tc->sites,
+                           .first_trap = tc->traps};
+    t->bt = bt;
+    t->v = v;
+    t->tc = tc;
+    t->f = f;
+    t->key = tc->key[f->key];
+    t->extend = extend;
+    t->wide = t->key.mode == MODE_LONG64;
+    t->e = (struct emit){.p = tc->next, .end = tc->rw + tc->size};
+    bool ok = fetch_tu(t, gpa, gpa2);
+    if (ok) {
+        f->code = tc->next;
+        f->insns = (u16)t->n;
+        f->settled = extend || !is_conditional(&t->insn[t->n - 1]);
+        f->bytes = t->off[t->n];
+        facts_make(t);
+        if (!tc->alone[tcache_alone_hash(gpa)])
+            groups_make(t);
+        emit_body(t);
+        f->end = t->e.p;
+        tc->next = (u8 *)(uintptr_t)align_up((uintptr_t)t->e.p, 16);
+        __atomic_store_n(&tc->traps, f->first_trap + f->traps, __ATOMIC_RELEASE);
+        tc->fragments++;
+        tcache_add(tc, f);
+        if (bt->dump)
+            dump_fragment(bt->dump, t);
+    }
+    free(t);
+    return ok ? f : NULL;
+}
