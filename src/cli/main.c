@@ -2,6 +2,7 @@
  * The program: picks the command, turns how a run ended into the exit status and one line on
  * stderr.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,6 +10,7 @@
 #include "base/log.h"
 #include "cli/options.h"
 #include "cli/signals.h"
+#include "cli/translate.h"
 #include "vm/vm.h"
 
 #define RINGER_VERSION "0.1.0"
@@ -41,6 +43,10 @@ static int outcome_status(struct vm *vm, const struct settings *s, const struct 
     case OUTCOME_GUEST_FAILED:
         log_error("the guest failed on processor %u: %s", o->cpu, o->text);
         vm_dump_cpu(vm, o->cpu);
+        return STATUS_GUEST_FAILED;
+    case OUTCOME_DIFFERENCE:
+        log_error("%s", o->text);
+        vm_print_difference(vm);
         return STATUS_GUEST_FAILED;
     case OUTCOME_HOST_ERROR:
         log_error("%s", o->text);
@@ -82,6 +88,18 @@ static int run(int argc, char **argv)
     return status;
 }
 
+static int translate(int argc, char **argv)
+{
+    struct error err = {""};
+    int rc = translate_command(argc, argv, &err);
+    if (rc > 0)
+        options_help();
+    if (rc >= 0)
+        return 0;
+    log_error("%s", err.text);
+    return rc == -EFAULT ? STATUS_GUEST_FAILED : STATUS_USAGE;
+}
+
 static int list_engines(void)
 {
     printf("%-8s %-6s %-22s %s\n", "engine", "works", "integer loop",
@@ -110,6 +128,8 @@ int main(int argc, char **argv)
         return run(argc - 1, argv + 1);
     if (strcmp(command, "engines") == 0)
         return list_engines();
+    if (strcmp(command, "translate") == 0)
+        return translate(argc - 1, argv + 1);
     if (strcmp(command, "--version") == 0) {
         printf("ringer %s\n", RINGER_VERSION);
         return 0;

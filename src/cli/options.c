@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "cli/translate.h"
 #include "engine/engine.h"
+#include "engine/lockstep/lockstep.h"
 #include "mem/guestmem.h"
 
 struct option {
@@ -126,6 +128,23 @@ static int set_mem(struct settings *s, const char *arg, struct error *err)
         return error_set(err, EINVAL, "--mem %s: takes a size such as 512M or 2G", arg);
     if (s->mem_size < RAM_MIN || s->mem_size > RAM_MAX || s->mem_size % PAGE_SIZE)
         return error_set(err, EINVAL, "--mem %s: must be 1M to 256G and a multiple of 4K", arg);
+    return 0;
+}
+
+static int set_tc_size(struct settings *s, const char *arg, struct error *err)
+{
+    if (!options_size(arg, &s->tc_size))
+        return error_set(err, EINVAL, "--tc-size %s: takes a size such as 64M", arg);
+    if (s->tc_size < TC_SIZE_MIN || s->tc_size > TC_SIZE_MAX)
+        return error_set(err, EINVAL, "--tc-size %s: must be 1M to 1G", arg);
+    return 0;
+}
+
+static int set_perf_map(struct settings *s, const char *arg, struct error *err)
+{
+    (void)arg;
+    (void)err;
+    s->perf_map = true;
     return 0;
 }
 
@@ -255,6 +274,41 @@ static int set_switch_after(struct settings *s, const char *arg, struct error *e
     return ops->probe(err);
 }
 
+/* REFERENCE,TESTED */
+static int set_lockstep(struct settings *s, const char *arg, struct error *err)
+{
+    const size_t len = strlen(LOCKSTEP_REFERENCE);
+    if (strncmp(arg, LOCKSTEP_REFERENCE ",", len + 1) != 0)
+        return error_set(err, EINVAL,
+                         "--lockstep %s: takes " LOCKSTEP_REFERENCE
+                         ",NAME: the engine NAME is compared with " LOCKSTEP_REFERENCE,
+                         arg);
+    s->lockstep = arg + len + 1;
+    const struct engine_ops *ops = engine_find(s->lockstep);
+    if (!ops)
+        return error_set(err, EINVAL, "--lockstep %s: no engine '%s'; `ringer engines` lists them",
+                         arg, s->lockstep);
+    if (!ops->run_block)
+        return error_set(err, EINVAL, "--lockstep %s: %s does not run guest code block by block",
+                         arg, s->lockstep);
+    return ops->probe(err);
+}
+
+static int set_lockstep_after(struct settings *s, const char *arg, struct error *err)
+{
+    if (!parse_seconds(arg, strlen(arg), &s->lockstep_after) || s->lockstep_after > 1e6)
+        return error_set(err, EINVAL, "--lockstep-after %s: takes a number of seconds above 0",
+                         arg);
+    return 0;
+}
+
+static int set_lockstep_insns(struct settings *s, const char *arg, struct error *err)
+{
+    if (!options_size(arg, &s->lockstep_insns) || s->lockstep_insns == 0)
+        return error_set(err, EINVAL, "--lockstep-insns %s: takes a number, for example 20M", arg);
+    return 0;
+}
+
 static const struct option options[] = {
     {"engine", "NAME",
      "how guest code is run: auto (default: the fastest that works here), or a\n"
@@ -262,6 +316,15 @@ static const struct option options[] = {
      set_engine},
     {"switch-after", "SECONDS:NAME", "move the running guest to another engine; may be repeated",
      set_switch_after},
+    {"tc-size", "SIZE", "bt: memory for translated code, 1M to 1G (default 256M)", set_tc_size},
+    {"perf-map", NULL, "bt: name translated code for perf, in /tmp/perf-PID.map", set_perf_map},
+    {"lockstep", "A,B",
+     "run engine B and compare it with A after each block; A must be interp; ends with\n"
+     "status 3 and a report at the first difference",
+     set_lockstep},
+    {"lockstep-after", "SECONDS", "begin to compare after this time", set_lockstep_after},
+    {"lockstep-insns", "N", "after N compared instructions let engine B go on alone",
+     set_lockstep_insns},
     {"kernel", "FILE", "Linux bzImage, Multiboot 1 image, or (with --raw) a raw image", set_kernel},
     {"initrd", "FILE", "initial RAM disk; for Multiboot: modules, 'FILE ARGS' separated by commas",
      set_initrd},
@@ -327,6 +390,14 @@ static int check_settings(const struct settings *s, struct error *err)
         return error_set(err, EINVAL, "nothing to run: name a kernel with --kernel FILE");
     if (s->boot.raw && (s->boot.initrd || s->boot.append))
         return error_set(err, EINVAL, "--raw: a raw image takes no --initrd and no --append");
+    if (s->lockstep && s->cpus > 1)
+        return error_set(err, EINVAL, "--lockstep: compares one processor; not with --cpus %u",
+                         s->cpus);
+    if (s->lockstep && strcmp(s->engine, "auto") != 0)
+        return error_set(err, EINVAL, "--lockstep names the engines; leave --engine out");
+    if ((s->lockstep_insns || s->lockstep_after > 0) && !s->lockstep)
+        return error_set(err, EINVAL,
+                         "--lockstep-insns and --lockstep-after: only with --lockstep");
     return 0;
 }
 
@@ -368,16 +439,20 @@ void options_help(void)
            "Usage:\n"
            "  ringer run --kernel FILE [options]   run a guest\n"
            "  ringer engines                       what can run guests here, and how fast\n"
+           "  ringer translate FILE [options]      show what the engine bt makes of code\n"
            "  ringer --version\n"
            "  ringer --help\n\n"
            "Options of `ringer run`:\n");
     for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
         print_option(&options[i]);
+    printf("\n");
+    translate_help();
     printf(
         "\nExit status:\n"
         "  0    the guest powered off, or Ctrl-A X was typed\n"
         "  2    wrong usage, a broken image, or an error of the host\n"
-        "  3    the guest failed: triple fault, or code that the engine cannot run\n"
+        "  3    the guest failed: triple fault, or code that the engine cannot run; or the\n"
+        "       engines of --lockstep differ\n"
         "  4    the guest asked for a reset and --no-reboot was given\n"
         "  124  the time of --timeout was up\n"
         "  odd  (V << 1) | 1 after a write of V to the debug-exit port\n"

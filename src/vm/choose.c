@@ -7,17 +7,10 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
-#include "base/timebase.h"
 #include "base/tunables.h"
-#include "cpu/irq.h"
-#include "cpu/model.h"
 #include "mem/guestmem.h"
-#include "mem/portbus.h"
-#include "engine/sem/native.h"
-#include "mem/tlb.h"
+#include "vm/tiny.h"
 
 /* No need to measure the others when an engine is this fast: they are listed best first. */
 #define FAST_INSN_PER_SECOND 200e6
@@ -67,93 +60,22 @@ static const u8 loop_code[] = {0x66, 0x40, 0x66, 0x01, 0xc3, 0x66, 0x31, 0xd9, 0
 #define LOOP_ADDR  0x1000
 #define LOOP_INSNS 4
 
-struct tiny_guest {
-    struct machine machine;
-    struct timebase time;
-    struct cpu_model model;
-    struct vcpu *v;
-    const struct engine_ops *ops;
-    void *engine;
-};
-
-static void kick_tiny(struct vcpu *v)
+/* Runs the loop for a while; the speed through *speed. */
+static int run_loop(struct tiny_guest *g, double *speed, struct error *err)
 {
-    struct tiny_guest *g = v->wake_ctx;
-    if (g->ops->kick)
-        g->ops->kick(g->engine, v);
-}
-
-static int make_tiny(struct tiny_guest *g, struct error *err)
-{
-    timebase_init(&g->time);
-    bool missing[FEAT_COUNT] = {false};
-    struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = g->time.tsc_hz, .without = missing};
-    if (g->ops->missing_features)
-        g->ops->missing_features(missing);
-    cpu_model_init(&g->model, &opt);
-    g->machine = (struct machine){.time = &g->time, .model = &g->model, .ncpus = 1};
-    int rc = guestmem_create(RAM_MIN, &g->machine.mem, err);
-    if (rc == 0)
-        rc = portbus_create(&g->machine.ports, err);
-    if (rc < 0)
-        return rc;
-    g->v = aligned_alloc(64, align_up(sizeof(*g->v), 64));
-    if (!g->v)
-        return error_set(err, ENOMEM, "no memory for a processor");
-    memset(g->v, 0, sizeof(*g->v));
-    g->v->bsp = true;
-    g->v->machine = &g->machine;
-    g->v->irq = &irq_none;
-    g->v->wake = kick_tiny;
-    g->v->wake_ctx = g;
-    g->machine.vcpu[0] = g->v;
-    if (tlb_create(g->v) < 0)
-        return error_set(err, ENOMEM, "no memory for a TLB");
-    cpu_reset(g->v);
+    struct vm_exit x;
     g->v->seg[SEG_CS].sel = 0;
     g->v->seg[SEG_CS].base = 0;
     g->v->rip = LOOP_ADDR;
     guestmem_write(g->machine.mem, LOOP_ADDR, loop_code, sizeof(loop_code));
-    return 0;
-}
-
-static void free_tiny(struct tiny_guest *g)
-{
-    if (g->v) {
-        native_destroy(g->v);
-        tlb_destroy(g->v);
-        free(g->v);
-    }
-    if (g->machine.ports)
-        portbus_destroy(g->machine.ports);
-    if (g->machine.mem)
-        guestmem_destroy(g->machine.mem);
-}
-
-static void *stop_later(void *arg)
-{
-    struct vcpu *v = arg;
-    struct timespec pause = {0, TUNE_PROBE_GUEST_MS * 1000000L};
-    nanosleep(&pause, NULL);
-    vcpu_raise(v, EVENT_STOP);
-    return NULL;
-}
-
-/* Runs the loop until it is told to stop; returns turns per second through *speed. */
-static int run_tiny(struct tiny_guest *g, double *speed, struct error *err)
-{
-    pthread_t stopper;
-    struct vm_exit x = {.kind = EXIT_KICKED};
-    int rc = pthread_create(&stopper, NULL, stop_later, g->v);
-    if (rc)
-        return error_errno(err, rc, "cannot start a thread");
+    int rc = tiny_start(g, err);
+    if (rc < 0)
+        return rc;
     u64 start = timebase_ns(&g->time);
-    while (x.kind == EXIT_KICKED && !(vcpu_events(g->v) & EVENT_STOP))
-        g->ops->run(g->engine, g->v, &x);
+    rc = tiny_run(g, TUNE_PROBE_GUEST_MS, &x, err);
     u64 ns = timebase_ns(&g->time) - start;
-    pthread_join(stopper, NULL);
-    if (g->ops->sync)
-        g->ops->sync(g->engine, g->v);
+    if (rc < 0)
+        return rc;
     if (x.kind != EXIT_KICKED)
         return error_set(err, EIO, "the test guest stopped: %s", x.text);
     *speed = (double)(u32)g->v->gpr[RAX] * LOOP_INSNS / ((double)ns / 1e9);
@@ -162,21 +84,13 @@ static int run_tiny(struct tiny_guest *g, double *speed, struct error *err)
 
 int vm_measure_engine(const struct engine_ops *ops, double *insn_per_second, struct error *err)
 {
-    struct tiny_guest g = {.ops = ops};
+    struct tiny_guest g;
     int rc = ops->probe(err);
     if (rc < 0)
         return rc;
-    rc = make_tiny(&g, err);
+    rc = tiny_create(&g, ops, RAM_MIN, err);
     if (rc == 0)
-        rc = ops->create(&g.machine, &g.engine, err);
-    if (rc == 0) {
-        rc = ops->attach(g.engine, g.v, err);
-        if (rc == 0) {
-            rc = run_tiny(&g, insn_per_second, err);
-            ops->detach(g.engine, g.v);
-        }
-        ops->destroy(g.engine);
-    }
-    free_tiny(&g);
+        rc = run_loop(&g, insn_per_second, err);
+    tiny_destroy(&g);
     return rc;
 }

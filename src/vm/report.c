@@ -11,6 +11,7 @@
 
 #include "base/tunables.h"
 #include "cpu/insn.h"
+#include "engine/lockstep/lockstep.h"
 #include "mem/tlb.h"
 
 /* All vCPUs together, with the run loop's clock readings put in their counters. */
@@ -33,6 +34,12 @@ static double interp_speed(const struct stats *s)
     return ns ? (double)s->count[STAT_INSN_INTERP] * 1e9 / (double)ns : 0;
 }
 
+/* a per b, or 0. */
+static double ratio(const struct stats *s, enum stat_id a, enum stat_id b)
+{
+    return s->count[b] ? (double)s->count[a] / (double)s->count[b] : 0;
+}
+
 static void print_text(const struct vm *vm, const struct stats *s)
 {
     fprintf(stderr, "\nringer statistics (engine %s, %u vCPU)\n", vm->ops->name, vm->machine.ncpus);
@@ -49,6 +56,13 @@ static void print_text(const struct vm *vm, const struct stats *s)
     if (s->count[STAT_INSN_INTERP])
         fprintf(stderr, "  %-28s %15.1f M/s    guest instructions per second of engine time\n",
                 "interp.speed", interp_speed(s) / 1e6);
+    if (s->count[STAT_BT_TRANSLATED]) {
+        fprintf(stderr, "  %-28s %15.2f        host bytes per guest byte translated\n", "bt.growth",
+                ratio(s, STAT_BT_HOST_BYTES, STAT_BT_GUEST_BYTES));
+        fprintf(stderr,
+                "  %-28s %15.1f %%      entries at which the exit that led there was linked\n",
+                "bt.chain_rate", 100 * ratio(s, STAT_BT_LINKS, STAT_BT_ENTRIES));
+    }
 }
 
 static int write_json(const struct vm *vm, const struct stats *s, struct error *err)
@@ -61,6 +75,9 @@ static int write_json(const struct vm *vm, const struct stats *s, struct error *
     json_object_set_new(root, "cpus", json_integer(vm->machine.ncpus));
     json_object_set_new(root, "guest_seconds", json_real((double)timebase_ns(&vm->time) / 1e9));
     json_object_set_new(root, "interp_insn_per_second", json_real(interp_speed(s)));
+    json_object_set_new(root, "bt_growth",
+                        json_real(ratio(s, STAT_BT_HOST_BYTES, STAT_BT_GUEST_BYTES)));
+    json_object_set_new(root, "bt_chain_rate", json_real(ratio(s, STAT_BT_LINKS, STAT_BT_ENTRIES)));
     json_object_set_new(root, "counters", counters);
     int rc = json_dump_file(root, path, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     json_decref(root);
@@ -171,4 +188,10 @@ void vm_dump_cpu(struct vm *vm, unsigned cpu)
     }
     fprintf(stderr, "at rip:\n");
     disassemble(v, v->rip, 1, v->rip);
+}
+
+void vm_print_difference(struct vm *vm)
+{
+    const char *text = lockstep_difference(vm->engine);
+    fputs(text ? text : "(no memory for the details)\n", stderr);
 }

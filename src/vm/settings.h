@@ -8,6 +8,8 @@
 #include "boot/boot.h"
 
 #define MAX_SWITCHES 8
+#define TC_SIZE_MIN  (1 * MIB)
+#define TC_SIZE_MAX  (1 * GIB)
 
 enum stats_format { STATS_NONE, STATS_TEXT, STATS_JSON };
 
@@ -17,10 +19,15 @@ struct engine_switch {
 };
 
 struct settings {
-    const char *engine; /* a name from engines[], or "auto" */
+    const char *engine;    /* a name from engines[], or "auto" */
+    const char *lockstep;  /* the engine to be compared with the interpreter, or NULL */
+    double lockstep_after; /* seconds before which nothing is compared */
+    u64 lockstep_insns;    /* compared instructions after which it runs alone, 0 = never */
     struct boot_options boot;
     u64 mem_size; /* bytes */
     unsigned cpus;
+    u64 tc_size;        /* bytes of bt's translation cache; 0: the default */
+    bool perf_map;      /* bt writes /tmp/perf-PID.map */
     const char *serial; /* "stdio", "none" or "file:PATH" */
     bool debug_exit;    /* the debug-exit port 0xf4 is there */
     bool no_reboot;

@@ -187,6 +187,9 @@ static bool turn(struct vcpu_thread *t)
     case EXIT_UNSUPPORTED:
         vm_fail(t->vm, v, OUTCOME_GUEST_FAILED, x.text);
         return false;
+    case EXIT_DIFFERENCE:
+        vm_fail(t->vm, v, OUTCOME_DIFFERENCE, x.text);
+        return false;
     case EXIT_HOST_ERROR:
         vm_fail(t->vm, v, OUTCOME_HOST_ERROR, x.text);
         return false;

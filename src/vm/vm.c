@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cpu/irq.h"
 #include "engine/engine.h"
+#include "engine/lockstep/lockstep.h"
 #include "mem/guestmem.h"
 #include "mem/portbus.h"
 #include "engine/sem/native.h"
@@ -108,17 +109,21 @@ static void init_lock(struct vm *vm)
     pthread_mutex_init(&vm->lock, NULL);
 }
 
+static void add_missing_features(const struct engine_ops *ops, bool missing[FEAT_COUNT])
+{
+    if (ops && ops->missing_features)
+        ops->missing_features(missing);
+}
+
 /* The guest keeps its CPU over changes of engine: it is what all that may run it can do. */
 static void find_missing_features(struct vm *vm, bool missing[FEAT_COUNT])
 {
     const struct settings *s = vm->settings;
-    if (vm->ops->missing_features)
-        vm->ops->missing_features(missing);
-    for (unsigned i = 0; i < s->nswitches; i++) {
-        const struct engine_ops *ops = engine_find(s->switches[i].engine);
-        if (ops && ops != vm->ops && ops->missing_features)
-            ops->missing_features(missing);
-    }
+    add_missing_features(vm->ops, missing);
+    if (s->lockstep)
+        add_missing_features(engine_find(s->lockstep), missing);
+    for (unsigned i = 0; i < s->nswitches; i++)
+        add_missing_features(engine_find(s->switches[i].engine), missing);
 }
 
 static void say_withheld(const struct cpu_model *m)
@@ -169,19 +174,42 @@ static int create_pc(struct vm *vm, struct error *err)
     return pc_create(&opt, &vm->pc, err);
 }
 
-static int build(struct vm *vm, struct error *err)
+/* Which engine, by --engine or --lockstep. */
+static int choose(struct vm *vm, struct error *err)
 {
     const struct settings *s = vm->settings;
     struct error choice = {""};
-    vm->ops = vm_choose_engine(s->engine, &choice);
+    vm->ops = s->lockstep ? &engine_lockstep : vm_choose_engine(s->engine, &choice);
     if (!vm->ops)
         return error_set(err, ENODEV, "%s", choice.text);
-    if (strcmp(s->engine, "auto") == 0)
+    if (!s->lockstep && strcmp(s->engine, "auto") == 0)
         vm->choice = choice;
+    return 0;
+}
+
+static int create_engine(struct vm *vm, struct error *err)
+{
+    const struct settings *s = vm->settings;
+    if (!s->lockstep)
+        return vm->ops->create(&vm->machine, &vm->engine, err);
+    struct lockstep_options opt = {.tested = engine_find(s->lockstep),
+                                   .after_ns = (u64)(s->lockstep_after * 1e9),
+                                   .limit = s->lockstep_insns};
+    return lockstep_create(&vm->machine, &opt, &vm->engine, err);
+}
+
+static int build(struct vm *vm, struct error *err)
+{
+    const struct settings *s = vm->settings;
+    int rc = choose(vm, err);
+    if (rc < 0)
+        return rc;
     timebase_init(&vm->time);
     vm->machine.time = &vm->time;
     vm->machine.ncpus = s->cpus;
-    int rc = guestmem_create(s->mem_size, &vm->machine.mem, err);
+    vm->machine.tc_size = s->tc_size;
+    vm->machine.perf_map = s->perf_map;
+    rc = guestmem_create(s->mem_size, &vm->machine.mem, err);
     if (rc == 0)
         rc = guestmem_set_threads(vm->machine.mem, s->cpus, err);
     if (rc == 0)
@@ -195,7 +223,7 @@ static int build(struct vm *vm, struct error *err)
     if (rc == 0)
         rc = vm_load_guest(vm, err);
     if (rc == 0)
-        rc = vm->ops->create(&vm->machine, &vm->engine, err);
+        rc = create_engine(vm, err);
     return rc;
 }
 

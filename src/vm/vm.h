@@ -16,6 +16,7 @@ enum outcome_kind {
     OUTCOME_RESET,        /* with no_reboot */
     OUTCOME_DEBUG_EXIT,   /* value: what the guest wrote */
     OUTCOME_GUEST_FAILED, /* triple fault, or nothing can run the next instruction */
+    OUTCOME_DIFFERENCE,   /* lockstep: two engines differ */
     OUTCOME_HOST_ERROR,
     OUTCOME_TIMEOUT,
     OUTCOME_QUIT, /* the user typed Ctrl-A X */
@@ -24,7 +25,7 @@ enum outcome_kind {
 struct vm_outcome {
     enum outcome_kind kind;
     u32 value;
-    unsigned cpu;   /* GUEST_FAILED, HOST_ERROR: which vCPU */
+    unsigned cpu;   /* GUEST_FAILED, DIFFERENCE, HOST_ERROR: which vCPU */
     char text[512]; /* one sentence */
 };
 
@@ -42,6 +43,9 @@ void vm_destroy(struct vm *vm);
 
 /* After vm_run: prints what settings.stats asks for. */
 int vm_report_stats(struct vm *vm, struct error *err);
+
+/* After OUTCOME_DIFFERENCE: what differed, to stderr. */
+void vm_print_difference(struct vm *vm);
 
 /* After OUTCOME_GUEST_FAILED: registers and the last instructions of that vCPU, to stderr. */
 void vm_dump_cpu(struct vm *vm, unsigned cpu);
