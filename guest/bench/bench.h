@@ -1,10 +1,12 @@
 /*
  * The benchmark's workloads. Each does a fixed piece of work, the same in every build and on every
- * machine, about a millisecond of an unvirtualized processor: what differs between systems is time.
+ * machine, about a millisecond of an unvirtualized processor (macro_work: about twenty): what
+ * differs between systems is time.
  */
 #ifndef GUEST_BENCH_H
 #define GUEST_BENCH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef uint32_t u32;
@@ -19,8 +21,12 @@ struct workload {
     work_fn *run;
 };
 
-/* Each list ends with an entry without a name. */
-extern const struct workload integer_work[], float_work[], system_work[];
+/* One kind of workloads each; a list ends with an entry without a name. */
+extern const struct workload integer_work[], float_work[], vector_work[], memory_work[],
+    system_work[], macro_work[];
+
+/* Has a file of its own, interp.c. */
+u32 interp(void);
 
 /* The next number of a sequence (xorshift); *state is never 0. */
 static inline u32 next_random(u32 *state)
@@ -29,6 +35,15 @@ static inline u32 next_random(u32 *state)
     *state ^= *state >> 17;
     *state ^= *state << 5;
     return *state;
+}
+
+/* A value that bytes are boiled down to; sum is that of the bytes before, at first 0. */
+static inline u32 fold(u32 sum, const void *value, size_t size)
+{
+    const unsigned char *bytes = value;
+    for (size_t k = 0; k < size; k++)
+        sum = sum * 31 + bytes[k];
+    return sum;
 }
 
 #endif

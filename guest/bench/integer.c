@@ -1,5 +1,6 @@
 /*
- * Integer workloads: arithmetic, memory, calls and branches of the kinds that programs are made of.
+ * Integer workloads: arithmetic, data structures, calls and branches of the kinds that programs are
+ * made of; interp.c has one more.
  */
 #include <stdbool.h>
 #include <stdlib.h>
@@ -180,86 +181,6 @@ static u32 indirect(void)
     return x;
 }
 
-/* A small interpreter: summing loop in its own code. */
-enum { LOAD, ADD, SUB, XOR, SHIFT, JUMP_UNLESS_ZERO, STOP };
-
-static u32 interp(void)
-{
-    static const unsigned char code[] = {
-        LOAD, 0,     0,    LOAD, 1,   200, ADD, 0,   1, XOR, 2,
-        0,    SHIFT, 2,    3,    ADD, 3,   2,   SUB, 1, 4,   JUMP_UNLESS_ZERO,
-        1,    6,     STOP, 0,    0};
-    u32 total = 0;
-    for (u32 n = 0; n < 120; n++) {
-        u32 reg[5] = {0, 0, n, 0, 1};
-        const unsigned char *pc = code;
-        for (bool go = true; go; pc += 3) {
-            switch (pc[0]) {
-            case LOAD:
-                reg[pc[1]] = pc[2];
-                break;
-            case ADD:
-                reg[pc[1]] += reg[pc[2]];
-                break;
-            case SUB:
-                reg[pc[1]] -= reg[pc[2]];
-                break;
-            case XOR:
-                reg[pc[1]] ^= reg[pc[2]];
-                break;
-            case SHIFT:
-                reg[pc[1]] = reg[pc[1]] << pc[2] | reg[pc[1]] >> (32 - pc[2]);
-                break;
-            case JUMP_UNLESS_ZERO:
-                if (reg[pc[1]])
-                    pc = code + pc[2] - 3;
-                break;
-            default:
-                go = false;
-                break;
-            }
-        }
-        total += reg[3];
-    }
-    return total;
-}
-
-/* --- bytes --- */
-
-static u32 copy(void)
-{
-    static unsigned char a[65536], b[65536];
-    a[0]++;
-    for (u32 n = 0; n < 60; n++) {
-        memcpy(b, a, sizeof(a));
-        for (u32 at = 0; at < 8192; at += 97)
-            memcpy(a + at, b + at + 50000 - 5 * n, 33 + n);
-        memset(a + 1000, (int)n, 10000);
-    }
-    return b[1000];
-}
-
-static u32 strings(void)
-{
-    char text[4096];
-    u32 words = 0, seed = 11;
-    for (u32 k = 0; k < sizeof(text) - 1; k++)
-        text[k] = (char)(next_random(&seed) % 6 ? 'a' + (char)(seed % 26) : ' ');
-    text[sizeof(text) - 1] = 0;
-    for (u32 n = 0; n < 8; n++) {
-        for (const char *at = text; *at; at += strspn(at, " ")) {
-            size_t length = strcspn(at, " ");
-            words += length > 3 && memchr(at, 'e', length) != NULL;
-            at += length;
-        }
-        words += (u32)(strlen(text) + (strstr(text, "zyx") != NULL));
-        char *from = strchr(text + n, 'a');
-        if (from)
-            *from = 'b';
-    }
-    return words;
-}
-
 const struct workload integer_work[] = {
     {"sieve", sieve},
     {"sort", sort},
@@ -271,7 +192,5 @@ const struct workload integer_work[] = {
     {"calls", calls},
     {"indirect", indirect},
     {"interp", interp},
-    {"memcpy", copy},
-    {"strings", strings},
     {0},
 };
