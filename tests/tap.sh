@@ -38,4 +38,11 @@ usage_error() {
     fi
 }
 
+# need_engine ENGINE NAME: the whole test is skipped if the engine does not work here
+need_engine() {
+    "$RINGER" engines 2> /dev/null | grep -qE "^$1 +yes" && return
+    skip "$2" "engine $1 does not work here"
+    exit 0
+}
+
 finish() { [ $failures -eq 0 ]; exit; }

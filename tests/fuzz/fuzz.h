@@ -86,6 +86,7 @@ struct fuzz_guest {
     struct machine machine;
     struct cpu_model model;
     struct vcpu *v;
+    const struct engine_ops *ops;
     struct fuzz_guest *peer; /* the other processor of the machine, or NULL */
     void *engine;
     u8 *ram;
@@ -95,10 +96,12 @@ struct fuzz_guest {
     struct rng rng;     /* of the current stretch, for the devices */
     unsigned work;      /* what is left of the stretch; EVENT_STOP at 0 */
     int irq;            /* pending vector, or -1 */
+    bool calm;          /* devices answer, and do nothing else */
+    u64 accesses;       /* a hash of all accesses to devices */
 };
 
 /* Ends the process if the host gives nothing. */
-void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time);
+void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time, const struct engine_ops *ops);
 /* A second processor in the machine of g; destroyed with it. */
 void fuzz_guest_create_peer(struct fuzz_guest *peer, struct fuzz_guest *g);
 void fuzz_guest_destroy(struct fuzz_guest *g);
@@ -107,6 +110,8 @@ void fuzz_guest_destroy(struct fuzz_guest *g);
 void fuzz_guest_run(struct fuzz_guest *g, struct vm_exit *x);
 void fuzz_guest_step(struct fuzz_guest *g, unsigned n, struct vm_exit *x);
 void fuzz_guest_changed(struct fuzz_guest *g);
+/* This thread is about to run g's code by other means. */
+void fuzz_guest_enter(struct fuzz_guest *g);
 /* Some registers and the last blocks' first instructions, to stderr. */
 void fuzz_guest_dump(const struct fuzz_guest *g);
 

@@ -294,7 +294,7 @@ int main(int argc, char **argv)
         if (n % MACHINE_RUNS == 0) {
             if (n)
                 fuzz_guest_destroy(&guest);
-            fuzz_guest_create(&guest, &time);
+            fuzz_guest_create(&guest, &time, &engine_interp);
             current.machine_seed = seed + n;
         }
         current.seed = seed + n;

@@ -112,7 +112,7 @@ static void set_running(bool on)
 
 static void run_machine(struct timebase *time, u64 seed, u64 runs)
 {
-    fuzz_guest_create(&fuzz.guest[0], time);
+    fuzz_guest_create(&fuzz.guest[0], time, &engine_interp);
     fuzz_guest_create_peer(&fuzz.guest[1], &fuzz.guest[0]);
     alarm(HANG_SECONDS);
     set_running(true);

@@ -325,7 +325,7 @@ int main(int argc, char **argv)
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_set_death_callback(say_seed);
 #endif
-    fuzz_guest_create(&guest, &time);
+    fuzz_guest_create(&guest, &time, &engine_interp);
     for (u64 n = 0; n < runs; n++) {
         run_seed = seed + n;
         run(&guest, run_seed, &t);

@@ -17,6 +17,8 @@
 
 void fuzz_work(struct fuzz_guest *g, unsigned amount)
 {
+    if (g->calm)
+        return;
     g->work -= MIN(g->work, amount);
     if (g->work == 0)
         atomic_fetch_or(&g->v->events, EVENT_STOP);
@@ -36,6 +38,8 @@ void fuzz_disturb(struct fuzz_guest *g, struct rng *r)
 {
     static const u32 events[] = {EVENT_NMI,  EVENT_SMI,  EVENT_TLB_FLUSH,
                                  EVENT_INTR, EVENT_INIT, EVENT_STOP};
+    if (g->calm)
+        return;
     switch (rnd_below(r, 8)) {
     case 0:
     case 1:
@@ -68,50 +72,47 @@ void fuzz_disturb(struct fuzz_guest *g, struct rng *r)
 /* Whose thread this is. */
 static __thread struct fuzz_guest *running;
 
-static u64 device_read(struct fuzz_guest *g)
+static void log_access(struct fuzz_guest *g, u64 where, u64 value, unsigned size)
+{
+    g->accesses = (g->accesses ^ where ^ value << 8 ^ size) * 0x100000001b3ULL + 1;
+}
+
+static u64 device_read(struct fuzz_guest *g, u64 where, unsigned size)
 {
     fuzz_work(g, 1);
+    log_access(g, where, 0, size);
     return one_in(&g->rng, 2) ? fuzz_value(g, &g->rng) : 0;
 }
 
-static void device_write(struct fuzz_guest *g)
+static void device_write(struct fuzz_guest *g, u64 where, u64 value, unsigned size)
 {
     fuzz_work(g, 1);
+    log_access(g, where, value & size_mask(size), size);
     fuzz_disturb(g, &g->rng);
 }
 
 static u64 mmio_read(void *ctx, u64 off, unsigned size)
 {
     (void)ctx;
-    (void)off;
-    (void)size;
-    return device_read(running);
+    return device_read(running, off, size);
 }
 
 static void mmio_write(void *ctx, u64 off, u64 value, unsigned size)
 {
     (void)ctx;
-    (void)off;
-    (void)value;
-    (void)size;
-    device_write(running);
+    device_write(running, off, value, size);
 }
 
 static u32 port_read(void *ctx, u16 port, unsigned size)
 {
     (void)ctx;
-    (void)port;
-    (void)size;
-    return (u32)device_read(running);
+    return (u32)device_read(running, port, size);
 }
 
 static void port_write(void *ctx, u16 port, u32 value, unsigned size)
 {
     (void)ctx;
-    (void)port;
-    (void)value;
-    (void)size;
-    device_write(running);
+    device_write(running, port, value, size);
 }
 
 static const struct mmio_ops mmio = {mmio_read, mmio_write};
@@ -166,6 +167,8 @@ static void x87_error(struct vcpu *v)
 {
     struct fuzz_guest *g = v->irq_ctx;
     fuzz_work(g, 1);
+    if (g->calm)
+        return;
     g->irq = 0x75;
     atomic_fetch_or(&v->events, EVENT_INTR);
 }
@@ -197,23 +200,24 @@ static void add_vcpu(struct fuzz_guest *g, struct machine *m)
     g->v->ferr = x87_error;
     must(tlb_create(g->v), &err);
     cpu_reset(g->v);
-    must(engine_interp.attach(g->engine, g->v, &err), &err);
+    must(g->ops->attach(g->engine, g->v, &err), &err);
 }
 
 static void remove_vcpu(struct fuzz_guest *g)
 {
-    engine_interp.detach(g->engine, g->v);
+    g->ops->detach(g->engine, g->v);
     native_destroy(g->v);
     tlb_destroy(g->v);
     free(g->v);
 }
 
-void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time)
+void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time, const struct engine_ops *ops)
 {
     struct error err = {""};
     struct rng r = {1};
     u8 rom[0x10000];
     memset(g, 0, sizeof(*g));
+    g->ops = ops;
     struct cpu_model_options opt = {.ncpus = 1, .tsc_hz = time->tsc_hz, .kvmclock = true};
     cpu_model_init(&g->model, &opt);
     g->machine = (struct machine){.time = time, .model = &g->model, .ncpus = 1};
@@ -227,7 +231,7 @@ void fuzz_guest_create(struct fuzz_guest *g, struct timebase *time)
     must(portbus_add(g->machine.ports, 0x80, 0x1000, &port, NULL, NULL, true, &err), &err);
     must(portbus_add(g->machine.ports, 0xfffe, 2, &port, NULL, NULL, true, &err), &err);
     g->ram = guestmem_ram(g->machine.mem);
-    must(engine_interp.create(&g->machine, &g->engine, &err), &err);
+    must(ops->create(&g->machine, &g->engine, &err), &err);
     add_vcpu(g, &g->machine);
     g->machine.vcpu[0] = g->v;
 }
@@ -250,15 +254,20 @@ void fuzz_guest_destroy(struct fuzz_guest *g)
     if (g->peer)
         remove_vcpu(g->peer);
     remove_vcpu(g);
-    engine_interp.destroy(g->engine);
+    g->ops->destroy(g->engine);
     portbus_destroy(g->machine.ports);
     guestmem_destroy(g->machine.mem);
+}
+
+void fuzz_guest_enter(struct fuzz_guest *g)
+{
+    running = g;
 }
 
 void fuzz_guest_run(struct fuzz_guest *g, struct vm_exit *x)
 {
     running = g;
-    engine_interp.run(g->engine, g->v, x);
+    g->ops->run(g->engine, g->v, x);
 }
 
 /* Events are for the engine that hands single instructions over; here they wait. */
@@ -272,7 +281,8 @@ void fuzz_guest_step(struct fuzz_guest *g, unsigned n, struct vm_exit *x)
 
 void fuzz_guest_changed(struct fuzz_guest *g)
 {
-    engine_interp.state_changed(g->engine, g->v);
+    if (g->ops->state_changed)
+        g->ops->state_changed(g->engine, g->v);
 }
 
 void fuzz_guest_dump(const struct fuzz_guest *g)
