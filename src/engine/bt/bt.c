@@ -108,6 +108,10 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
     struct bt_cpu *b = bt_cpu(v);
     bool wide = v->mode == MODE_LONG64;
     unsigned table = jump_table(wide, v->tlb_ctx);
+    bool global = tlb_page_global(v, lin);
+    /* One local page would cost the kernel's table with each change of the address space. */
+    if (v->cpl < 3 && v->cr4 & CR4_PGE && !global)
+        return;
     if (f->gpa2 != NO_GPA || !b->chain) /* run_block: indirect jumps are to come back */
         return;
     if (wide && b->jump_key[table] != f->key) {
@@ -119,7 +123,7 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
     j->target = (u64)(uintptr_t)tcache_rx(b->bt->tc, f->entry_image);
     b->jump_used[table] = true;
     *page_word(b, table, lin) |= page_bit(lin);
-    b->jump_local[table] |= !tlb_page_global(v, lin);
+    b->jump_local[table] |= !global;
 }
 
 /* Where the table says that CS:RIP is; the key must be current. */
