@@ -143,3 +143,13 @@ void host_run(const struct test_case *c, struct test_result *r)
     raise(SIGUSR2);
     memcpy(r->data, (void *)(uintptr_t)DATA_ADDR, DATA_SIZE);
 }
+
+bool host_runs_32bit(void)
+{
+    static struct test_case nop = {.mode = MODE_COMPAT32, .bytes = {0x90}, .len = 1, .rflags = FLAG_ONE};
+    static struct test_result r;
+    nop.fpu.legacy.fcw = 0x37f;
+    nop.fpu.legacy.mxcsr = 0x1f80;
+    host_run(&nop, &r);
+    return r.vector == VEC_BP;
+}

@@ -61,6 +61,8 @@ void case_generate(const struct form *f, unsigned n, struct test_case *c);
 
 /* host.c */
 void host_setup(void);
+/* Some kernels and hypervisors leave out the 32-bit code segment. After host_setup(). */
+bool host_runs_32bit(void);
 void host_run(const struct test_case *c, struct test_result *r);
 
 /* guest.c */
