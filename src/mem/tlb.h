@@ -73,6 +73,18 @@ bool tlb_refill(struct vcpu *v, u64 lin, unsigned access);
  * registers. */
 bool tlb_refill_walk(struct vcpu *v, u64 lin, unsigned access);
 
+/* Linear addresses that the first level lets through, all with one difference to host addresses. */
+struct tlb_stretch {
+    u64 start, bytes, addend;
+    bool global; /* all of its pages are */
+};
+
+/* The longest stretch around lin, of at most TUNE_TLB_STRETCH_PAGES pages in each direction, whose
+ * pages hit by the tag `read` or, for ACCESS_WRITE, `write` in v's current context. lin's page
+ * must. It is valid until what vcpu.tlb_flushed tells of concerns it, and for writes until one of
+ * its pages holds code. Uses general registers only. */
+void tlb_stretch(struct vcpu *v, u64 lin, unsigned access, struct tlb_stretch *s);
+
 /* Takes back the `write` tags (not write_any) of all entries of v that map gpa's page of RAM.
  * Whether there was one. For the decoder, after code_protect(). */
 bool tlb_protect_code(struct vcpu *v, u64 gpa);

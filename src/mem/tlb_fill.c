@@ -131,3 +131,30 @@ bool tlb_refill_walk(struct vcpu *v, u64 lin, unsigned access)
     return tlb_translate(v, lin, access, (enum tlb_context)v->tlb_ctx, &gpa, &error) &&
            l1_allows(v, lin, access);
 }
+
+/* --- stretches --- */
+
+static bool continues(struct vcpu *v, u64 page, bool write, struct tlb_stretch *s)
+{
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, page);
+    if ((write ? e->write : e->read) != page || e->addend != s->addend)
+        return false;
+    s->global &= !(e->logged & BIT(TLB_LOG_LOCAL));
+    return true;
+}
+
+void tlb_stretch(struct vcpu *v, u64 lin, unsigned access, struct tlb_stretch *s)
+{
+    bool write = access & ACCESS_WRITE;
+    u64 first = lin & PAGE_MASK, last = first;
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    *s = (struct tlb_stretch){.addend = e->addend, .global = !(e->logged & BIT(TLB_LOG_LOCAL))};
+    for (unsigned n = 0; n < TUNE_TLB_STRETCH_PAGES && continues(v, first - PAGE_SIZE, write, s);
+         n++)
+        first -= PAGE_SIZE;
+    for (unsigned n = 0; n < TUNE_TLB_STRETCH_PAGES && continues(v, last + PAGE_SIZE, write, s);
+         n++)
+        last += PAGE_SIZE;
+    s->start = first;
+    s->bytes = last - first + PAGE_SIZE;
+}

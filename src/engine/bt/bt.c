@@ -164,6 +164,7 @@ static void on_tlb_flush(struct vcpu *v, enum tlb_flush what, u64 lin)
         else if (what == TLB_FLUSHED_PAGE && *page_word(b, table, lin) & page_bit(lin))
             jump_clear_page(b, table, lin & PAGE_MASK);
     }
+    spans_flush(v, what, lin);
 }
 
 /* --- the vCPU --- */
@@ -177,6 +178,7 @@ static void forget(struct bt_cpu *b)
     for (unsigned n = 0; n < BT_WIDE_KEYS; n++)
         b->wide_number[n] = NO_KEY;
     jump_clear_all(b);
+    spans_flush(b->v, TLB_FLUSHED_ALL, 0);
     memset(b->decoded, 0, sizeof(b->decoded));
 }
 
@@ -378,7 +380,17 @@ const void *bt_next(struct vcpu *v)
     return target;
 }
 
-static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, bool *full)
+/* What has to be thrown away before there can be a new fragment. */
+enum full { FULL_NOT, FULL_SPANS, FULL_ALL };
+
+static enum full is_full(const struct bt_cpu *b, bool extend)
+{
+    if (!tcache_has_room(b->bt->tc) || b->key == NO_KEY)
+        return FULL_ALL;
+    return extend && !tcache_has_spans(b->bt->tc) ? FULL_SPANS : FULL_NOT;
+}
+
+static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, enum full *full)
 {
     struct bt_cpu *b = bt_cpu(v);
     struct tcache *tc = b->bt->tc;
@@ -390,7 +402,7 @@ static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, bool *fu
     } else if (f) {
         return f->gpa2 == NO_GPA || f->gpa2 == gpa2 ? f : NULL;
     }
-    *full = !tcache_has_room(tc) || b->key == NO_KEY;
+    *full = is_full(b, extend);
     if (*full)
         return NULL;
     u64 start = host_tsc();
@@ -404,7 +416,7 @@ struct fragment *bt_find(struct vcpu *v)
 {
     struct bt_cpu *b = bt_cpu(v);
     struct tcache *tc = b->bt->tc;
-    bool full = false;
+    enum full full = FULL_NOT;
     v->cur = &sem_no_insn;
     sem_check_rip(v);
     u64 lin = sem_code_lin(v), gpa = lin_exec_gpa(v, lin), gpa2 = second_gpa(v, lin, gpa);
@@ -416,7 +428,8 @@ struct fragment *bt_find(struct vcpu *v)
     pthread_mutex_unlock(&tc->lock);
     b->left = NULL;
     if (full) {
-        stat_add(&v->stats, STAT_BT_FLUSHES, tcache_flush(tc));
+        bool mine = tcache_flush(tc, full == FULL_ALL);
+        stat_add(&v->stats, full == FULL_ALL ? STAT_BT_FLUSHES : STAT_BT_SPANS_RECYCLED, mine);
         return NULL;
     }
     if (f && f->settled)

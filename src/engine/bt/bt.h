@@ -104,6 +104,7 @@ struct site {
     bool late;         /* FIP and FOP are still to be stored, for an instruction before this one: */
     u16 late_off, late_fop;
     u8 misses; /* times it came to C for nothing that the TLB can hold */
+    u32 span;  /* its number; NO_SPAN: none */
 };
 
 struct fragment {
@@ -112,6 +113,7 @@ struct fragment {
     u32 key;
     u16 bytes, insns; /* of the guest's */
     bool dead;
+    bool has_spans;
     bool settled; /* others may be linked to it; else it is to be extended when it is hot */
     u8 heat;      /* times the dispatcher found it before that */
     u8 *entry_flags, *entry_image; /* flags in the host's, resp. as an image in RAX */
@@ -162,6 +164,34 @@ static inline u64 jump_tag(bool wide, u32 key, u64 rip)
 {
     return wide ? rip : rip | (u64)(key + 1) << 32;
 }
+
+/*
+ * A stretch of linear addresses that an access of a hot TU may reach directly: where it went the
+ * last time, so that it need not be looked up in the TLB. An access at `start + n` is allowed if n
+ * < room. One that is emptied has room 0; addend stays, for the rest of the TU that is running.
+ */
+struct span {
+    u64 start, room;
+    u64 addend; /* host minus linear address */
+    /* What only C needs. */
+    u8 logged; /* bits by span_log_kind */
+    bool write;
+    u16 fills;
+    u32 since; /* host's TSC >> SPAN_TIME_SHIFT when fills was 0 */
+};
+#define NO_SPAN         (~0U)
+#define SPAN_TIME_SHIFT 10
+
+/* Of the spans that were filled from global pages only, and of the others: which they are, each
+ * once, and which stretches of 2 MiB they may be in. */
+enum span_log_kind { SPANS_LOCAL, SPANS_GLOBAL, SPAN_LOGS };
+
+struct span_log {
+    u32 n;
+    u16 number[TUNE_BT_SPANS];
+    u64 granules[64]; /* bits by span_granule() */
+};
+
 #define BT_SLOTS       16
 #define BT_SITE_INSNS  64
 #define BT_RECENT_KEYS 4
@@ -213,10 +243,13 @@ struct bt_cpu {
     u32 jump_key[JUMP_TABLES]; /* the key whose targets are in jump[]; not for JUMP_LEGACY */
     struct jump_entry jump[JUMP_TABLES][JUMP_ENTRIES];
     struct site_insn decoded[BT_SITE_INSNS];
+    struct span span[TUNE_BT_SPANS];
+    struct span_log span_log[SPAN_LOGS];
 };
 
 #define BT_POLL_TRAP 8ULL
 
+_Static_assert(TUNE_BT_SPANS <= 65536, "span_log has 16 bits");
 _Static_assert(sizeof(struct bt_cpu) <= ENGINE_AREA_BYTES, "engine_area is too small");
 
 static inline struct bt_cpu *bt_cpu(struct vcpu *v)
@@ -255,6 +288,16 @@ void thunks_emit(struct tcache *tc, struct thunks *t);
 const void *bt_slow(struct vcpu *v);
 /* Has something happened that fragments don't know of? */
 bool bt_disturbed(struct vcpu *v);
+
+/* --- spans.c --- */
+
+/* Fills the span of s around the linear address lin, whose page the first-level TLB lets s access.
+ * False: it is filled so often that s is better off without. */
+bool spans_fill(struct vcpu *v, const struct site *s, u64 lin);
+/* vcpu.tlb_flushed. */
+void spans_flush(struct vcpu *v, enum tlb_flush what, u64 lin);
+/* The page of RAM at this host address holds code now: nobody may store to it unseen. */
+void spans_protect(struct vcpu *v, const u8 *page);
 
 /* --- repeat.c --- */
 

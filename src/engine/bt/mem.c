@@ -1,31 +1,11 @@
 /*
- * Memory operands through the first-level TLB (scheme `tlb`). The entry for an address is found by
- * a shift and a mask; its tag is compared with the page of the access's last byte, so an access
- * that crosses a page misses, too. A hit leaves one load, of what is to be added to the address. A
- * miss leads to cold code that gives bt_slow() the linear address.
+ * Memory operands: what their linear address is made of, and which scheme lets the access through.
+ * A scheme (mem_scheme.h) emits a check of the address and says what the host's operand is; an
+ * address that fails the check leads to cold code that gives bt_slow() the linear address.
  */
-#include "engine/bt/trans.h"
+#include "engine/bt/mem_scheme.h"
 
-#define L1_SHIFT (PAGE_SHIFT - 6) /* entries are 64 bytes */
-#define L1_MASK  ((TUNE_TLB_L1_ENTRIES - 1) << 6)
-
-_Static_assert(sizeof(struct tlb_entry) == 64, "the index is made by a shift");
-
-/* What a linear address is made of. */
-struct addr {
-    unsigned base, index; /* guest registers or REG_NONE */
-    unsigned scale;
-    i64 disp;
-    unsigned seg;
-    unsigned size; /* address size in bytes */
-};
-
-static bool fits32(i64 v)
-{
-    return v == (i32)v;
-}
-
-static bool seg_has_base(const struct trans *t, unsigned seg)
+bool seg_has_base(const struct trans *t, unsigned seg)
 {
     if (t->wide)
         return seg == SEG_FS || seg == SEG_GS;
@@ -57,11 +37,6 @@ static void insn_addr(const struct trans *t, const struct insn *i, struct addr *
 static struct hmem home(unsigned guest)
 {
     return hmem_vcpu(VCPU_AT(gpr) + 8 * guest);
-}
-
-static bool homed(unsigned guest)
-{
-    return guest < 16 && host_reg(guest) == H_NONE;
 }
 
 static struct hmem seg_base_at(unsigned seg)
@@ -110,7 +85,7 @@ static void emit_sum(struct trans *t, const struct addr *a, unsigned dst, i64 ex
     }
 }
 
-static void emit_lin(struct trans *t, const struct addr *a, unsigned dst, i64 extra)
+void emit_lin(struct trans *t, const struct addr *a, unsigned dst, i64 extra)
 {
     struct emit *e = &t->e;
     emit_sum(t, a, dst, extra, H_NONE);
@@ -152,61 +127,20 @@ void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned
     emit_lin(t, &a, dst, 0);
 }
 
-static struct hmem l1_at(const struct trans *t, unsigned index_reg, size_t field)
-{
-    struct hmem m = hmem_vcpu(VCPU_AT(l1) + field +
-                              t->key.ctx * TUNE_TLB_L1_ENTRIES * sizeof(struct tlb_entry));
-    m.base = (u8)index_reg;
-    return m;
-}
+/* --- accesses --- */
 
-static size_t tag_of(const struct trans *t, enum access access)
-{
-    if (!(access & ACCESS_WRITE))
-        return offsetof(struct tlb_entry, read);
-    return t->bt->several ? offsetof(struct tlb_entry, write_any)
-                          : offsetof(struct tlb_entry, write);
-}
-
-/* With several vCPUs a store is followed by a look at the page's code mask (mem/codetrack.c): what
- * that needs is put away now. T0 is the entry's offset, T1 free; lin: linear address. */
-static void remember_store(struct trans *t)
-{
-    struct hmem from = l1_at(t, H_T0, offsetof(struct tlb_entry, code_mask));
-    struct hmem to = hmem_vcpu(BT_AT(code_mask));
-    emit_load(&t->e, 8, H_T1, &from);
-    emit_store(&t->e, 8, &to, H_T1);
-    t->written = true;
-}
-
-/* Is lin = one host register + a displacement, so that the operand needs no second temporary? */
-static bool simple(const struct trans *t, const struct addr *a)
-{
-    return t->wide && a->size == 8 && a->index == REG_NONE && a->base != REG_NONE &&
-           !homed(a->base) && !seg_has_base(t, a->seg) && fits32(a->disp + 64);
-}
-
-/* An access as it is emitted. */
-struct request {
-    struct addr addr;
-    enum access access;
-    unsigned size;
-    u8 cold_base; /* register of mem_access_at, or REG_NONE */
-    const struct plan *plan;
-};
-
-/* A jump to cold code for a miss of the current instruction's access. */
-static void miss(struct trans *t, const u8 *retry, const struct request *r)
+void emit_miss(struct trans *t, const u8 *retry, const struct request *r, unsigned cc, u32 span)
 {
     struct site *s;
     bool group = r->plan->role == PLAN_LEADER;
     u32 n = site_new(t, group ? SITE_GROUP : SITE_ACCESS, &s);
-    u8 *from = emit_jcc(&t->e, 5, NULL);
+    u8 *from = emit_jcc(&t->e, cc, NULL);
     struct cold *c = cold_new(t, n);
     s->retry = (u8 *)(uintptr_t)retry;
     s->access = (u8)r->access;
-    s->size = (u16)(group ? r->plan->length : r->size);
+    s->size = (u16)checked_bytes(r);
     s->group_writes = r->plan->write;
+    s->span = span;
     c->from[0] = from;
     c->lin = true;
     c->base = r->cold_base;
@@ -214,8 +148,15 @@ static void miss(struct trans *t, const u8 *retry, const struct request *r)
     c->extra = r->plan->low + (r->cold_base == REG_NONE ? 0 : r->addr.disp);
 }
 
+void hold_slot(struct trans *t, const struct request *r, size_t addend)
+{
+    t->slot_at[r->plan->slot] = (u32)addend;
+    t->t0_slot = r->plan->slot + 1u;
+    t->e.t0_lost = false;
+}
+
 /* The operand, once T0 is what is to be added to its linear address. lin: T2 has that already. */
-static void host_operand(struct trans *t, const struct addr *a, bool lin, struct hmem *m)
+void host_operand(struct trans *t, const struct addr *a, bool lin, struct hmem *m)
 {
     if (!t->wide) {
         if (!lin)
@@ -233,78 +174,30 @@ static void host_operand(struct trans *t, const struct addr *a, bool lin, struct
     }
 }
 
-/* T0 = offset of the TLB entry for lin + low, T1 = page of the last byte that is checked. */
-static void emit_index(struct trans *t, const struct request *r, unsigned lin)
-{
-    struct emit *e = &t->e;
-    unsigned bytes = r->plan->role == PLAN_LEADER ? r->plan->length : r->size;
-    struct hmem first = hmem_base(lin, r->plan->low),
-                last = hmem_base(lin, (i64)r->plan->low + bytes - 1);
-    if (last.disp)
-        emit_lea(e, 8, H_T1, &last);
-    else
-        emit_mov_reg(e, 8, H_T1, lin);
-    if (first.disp)
-        emit_lea(e, t->wide ? 8 : 4, H_T0, &first);
-    else if (lin != H_T0)
-        emit_mov_reg(e, 4, H_T0, lin);
-    emit_shift_imm(e, SHIFT_SHR, 8, H_T0, L1_SHIFT);
-    emit_alu_imm(e, ALU_AND, 4, H_T0, L1_MASK);
-    emit_alu_imm(e, ALU_AND, 8, H_T1, -(i32)PAGE_SIZE);
-}
-
-/* T0 now holds what is in this slot. */
-static void hold_slot(struct trans *t, unsigned slot)
-{
-    t->t0_slot = slot + 1;
-    t->e.t0_lost = false;
-}
-
+/* An access that its group's first one has checked: its slot has what is to be added. */
 static void member_access(struct trans *t, const struct request *r, struct hmem *m)
 {
-    struct hmem slot = hmem_vcpu(BT_AT(slot) + 8 * r->plan->slot);
+    struct hmem slot = hmem_vcpu(t->slot_at[r->plan->slot]);
     if (seg_has_base(t, r->addr.seg) || (homed(r->addr.base) && homed(r->addr.index)))
         flags_clobber(t);
     if (t->e.t0_lost || t->t0_slot != r->plan->slot + 1u)
         emit_load(&t->e, 8, H_T0, &slot);
-    hold_slot(t, r->plan->slot);
+    hold_slot(t, r, t->slot_at[r->plan->slot]);
     host_operand(t, &r->addr, false, m);
-}
-
-static void checked_access(struct trans *t, const struct request *r, struct hmem *m)
-{
-    struct emit *e = &t->e;
-    bool store = r->access & ACCESS_WRITE && t->bt->several;
-    flags_clobber(t);
-    const u8 *retry = e->p;
-    unsigned lin = t->wide ? H_T0 : H_T2;
-    emit_lin(t, &r->addr, lin, 0);
-    if (store) {
-        struct hmem stored = hmem_vcpu(BT_AT(stored_lin));
-        emit_store(e, 8, &stored, lin);
-    }
-    emit_index(t, r, lin);
-    struct hmem tag = l1_at(t, H_T0, tag_of(t, r->plan->write ? ACCESS_WRITE : r->access));
-    emit_alu_load(e, ALU_CMP, 8, H_T1, &tag);
-    miss(t, retry, r);
-    if (store)
-        remember_store(t);
-    struct hmem addend = l1_at(t, H_T0, offsetof(struct tlb_entry, addend));
-    emit_load(e, 8, H_T0, &addend);
-    if (r->plan->role == PLAN_LEADER) {
-        struct hmem slot = hmem_vcpu(BT_AT(slot) + 8 * r->plan->slot);
-        emit_store(e, 8, &slot, H_T0);
-        hold_slot(t, r->plan->slot);
-    }
-    host_operand(t, &r->addr, true, m);
 }
 
 static void emit_access(struct trans *t, const struct request *r, struct hmem *m)
 {
-    if (r->plan->role == PLAN_MEMBER)
+    static const struct mem_scheme *const schemes[] = {&mem_constant, &mem_span, &mem_tlb};
+    if (r->plan->role == PLAN_MEMBER) {
         member_access(t, r, m);
-    else
-        checked_access(t, r, m);
+        return;
+    }
+    unsigned n = 0;
+    while (!schemes[n]->fits(t, r))
+        n++;
+    flags_clobber(t);
+    schemes[n]->access(t, r, m);
 }
 
 void mem_access(struct trans *t, unsigned size, enum access access, struct hmem *m)

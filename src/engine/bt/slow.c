@@ -98,6 +98,15 @@ static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, unsi
     return bt_next(v);
 }
 
+/* The fragment is to be translated anew, with what is known now of the code at gpa. */
+static void learn(struct tcache *tc, struct fragment *f, u64 gpa, u8 what)
+{
+    pthread_mutex_lock(&tc->lock);
+    tc->learned[tcache_learned_hash(gpa)] |= what;
+    tcache_kill(tc, f);
+    pthread_mutex_unlock(&tc->lock);
+}
+
 /* A group whose check failed for what the TLB can't mend. If that happens again and again (a stack
  * frame that lies across a page, say), the TU is translated anew with a check for each access. */
 static const void *group_missed(struct vcpu *v, struct site *s, u64 first_rip, unsigned behind)
@@ -106,10 +115,7 @@ static const void *group_missed(struct vcpu *v, struct site *s, u64 first_rip, u
     struct fragment *f = s->f;
     const void *next = finish_tu(v, s, first_rip, behind);
     if (++s->misses == TUNE_BT_GROUP_MISSES) {
-        tc->alone[tcache_alone_hash(f->gpa)] = 1;
-        pthread_mutex_lock(&tc->lock);
-        tcache_kill(tc, f);
-        pthread_mutex_unlock(&tc->lock);
+        learn(tc, f, f->gpa, LEARNED_ALONE);
         stat_inc(&v->stats, STAT_BT_ADAPT_ALONE);
     }
     return next;
@@ -140,8 +146,15 @@ static const void *execute_site(struct vcpu *v, struct site *s)
     return tcache_rx(b->bt->tc, s->next);
 }
 
-/* Fills the first-level TLB if that lets the access through. A group whose first access reads
- * must not set the page's D bit yet: it is enough if the TLB knows that it is set. */
+static bool l1_hits(struct vcpu *v, u64 lin, bool write)
+{
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    u64 tag = !write ? e->read : bt_cpu(v)->bt->several ? e->write_any : e->write;
+    return tag == (lin & PAGE_MASK);
+}
+
+/* Makes the first-level TLB let the access through, and fills its span. A group whose first access
+ * reads must not set the page's D bit yet: it is enough if the TLB knows that it is set. */
 static bool refill(struct vcpu *v, const struct site *s)
 {
     struct bt_cpu *b = bt_cpu(v);
@@ -151,11 +164,18 @@ static bool refill(struct vcpu *v, const struct site *s)
     bool walks = need == s->access && !(need & ACCESS_WRITE && s->may_refuse);
     if ((lin & ~PAGE_MASK) + s->size > PAGE_SIZE)
         return false;
-    if (!tlb_refill(v, lin, need) && !(walks && tlb_refill_walk(v, lin, need)))
-        return false;
-    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
-    u64 tag = !(need & ACCESS_WRITE) ? e->read : b->bt->several ? e->write_any : e->write;
-    return tag == (lin & PAGE_MASK);
+    if (!l1_hits(v, lin, need & ACCESS_WRITE)) {
+        stat_inc(&v->stats, STAT_BT_REFILLS);
+        if (!tlb_refill(v, lin, need) && !(walks && tlb_refill_walk(v, lin, need)))
+            return false;
+        if (!l1_hits(v, lin, need & ACCESS_WRITE))
+            return false;
+    }
+    if (s->span != NO_SPAN && !spans_fill(v, s, lin)) {
+        learn(b->bt->tc, s->f, s->f->gpa + s->off, LEARNED_ROAMS);
+        stat_inc(&v->stats, STAT_BT_ADAPT_ROAMS);
+    }
+    return true;
 }
 
 /* A store of at most s->size bytes went to a page with code. */
@@ -207,10 +227,8 @@ const void *bt_slow(struct vcpu *v)
     switch (s->kind) {
     case SITE_ACCESS:
     case SITE_GROUP:
-        if (refill(v, s) && likely(!s->f->dead)) { /* the walk may have written to the code */
-            stat_inc(&v->stats, STAT_BT_REFILLS);
+        if (refill(v, s) && likely(!s->f->dead)) /* the walk may have written to the code */
             return tcache_rx(tc, s->retry);
-        }
         break;
     case SITE_FPU:
         stat_inc(&v->stats, STAT_BT_FPU_LOADS);

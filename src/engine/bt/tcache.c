@@ -27,6 +27,7 @@
 #define ROOM_CODE    (32 * KIB)
 #define ROOM_RECORDS 1024 /* sites, traps */
 #define ROOM_EXITS   64
+#define ROOM_SPANS   (2 * TUNE_BT_TU_MAX)
 
 #define OPC_JMP_REL32     0xe9
 #define ENTRY_BYTES       5
@@ -149,6 +150,11 @@ bool tcache_has_room(const struct tcache *tc)
     return tc->size - (size_t)(tc->next - tc->rw) >= ROOM_CODE &&
            tc->fragments < tc->max_fragments && tc->exits + ROOM_EXITS <= tc->max_exits &&
            tc->sites + ROOM_RECORDS <= tc->max_sites && tc->traps + ROOM_RECORDS <= tc->max_traps;
+}
+
+bool tcache_has_spans(const struct tcache *tc)
+{
+    return tc->spans + ROOM_SPANS <= TUNE_BT_SPANS;
 }
 
 /* --- keys --- */
@@ -391,15 +397,30 @@ static void reset(struct tcache *tc)
             if (page[k] != NO_PAGE)
                 tc->page[page[k]] = NULL;
     }
-    tc->fragments = tc->exits = tc->sites = tc->keys = 0;
+    tc->fragments = tc->exits = tc->sites = tc->keys = tc->spans = 0;
+    for (unsigned n = 0; n < TCACHE_LEARNED; n++)
+        tc->learned[n] &= LEARNED_ALONE; /* the others have another try */
     __atomic_store_n(&tc->traps, 0, __ATOMIC_RELEASE);
     memset(tc->key_hash, 0, sizeof(tc->key_hash));
     tc->next = tc->first;
     tc->generation++;
 }
 
+/* Their numbers can be given to others now, as every vCPU forgets what it knows of them. */
+static void reset_spans(struct tcache *tc)
+{
+    for (u32 n = 0; n < tc->fragments; n++) {
+        struct fragment *f = &tc->fragment[n];
+        if (f->has_spans)
+            tcache_kill(tc, f);
+        f->has_spans = false;
+    }
+    tc->spans = 0;
+    tc->generation++;
+}
+
 /* flush_wanted is set before the kick, so who was kicked can't come in again. */
-static void flush_locked(struct tcache *tc)
+static void flush_locked(struct tcache *tc, bool all)
 {
     tc->flush_wanted = true;
     if (tc->kick && tc->inside > 1) {
@@ -409,17 +430,20 @@ static void flush_locked(struct tcache *tc)
     }
     while (tc->inside > 1)
         pthread_cond_wait(&tc->changed, &tc->lock);
-    reset(tc);
+    if (all)
+        reset(tc);
+    else
+        reset_spans(tc);
     tc->flush_wanted = false;
     pthread_cond_broadcast(&tc->changed);
 }
 
-bool tcache_flush(struct tcache *tc)
+bool tcache_flush(struct tcache *tc, bool all)
 {
     pthread_mutex_lock(&tc->lock);
     bool mine = !tc->flush_wanted;
     if (mine) {
-        flush_locked(tc);
+        flush_locked(tc, all);
     } else {
         leave_locked(tc);
         while (tc->flush_wanted)

@@ -12,11 +12,15 @@
 
 #define TCACHE_KEYS 4096
 
-/* TUs whose accesses are not to share checks: by a hash of their address. */
-#define TCACHE_ALONES 65536
-static inline u32 tcache_alone_hash(u64 gpa)
+/* What was learned of the code at a guest-physical address, by a hash of that. */
+#define TCACHE_LEARNED 65536
+enum {
+    LEARNED_ALONE = 1, /* a TU whose accesses are not to share checks */
+    LEARNED_ROAMS = 2, /* an instruction whose access is not to have a span */
+};
+static inline u32 tcache_learned_hash(u64 gpa)
 {
-    return (u32)(gpa * 0x9e3779b97f4a7c15 >> 48) % TCACHE_ALONES;
+    return (u32)(gpa * 0x9e3779b97f4a7c15 >> 48) % TCACHE_LEARNED;
 }
 
 struct tcache {
@@ -36,12 +40,13 @@ struct tcache {
     struct site *site;
     struct trap *trap;
     struct bt_key *key;
+    u32 spans;
     u32 fragments, exits, sites, traps, keys; /* traps also read by signal handlers: atomically */
     u16 key_hash[2 * TCACHE_KEYS];            /* number + 1; 0: empty */
     unsigned hash_bits;
     u32 max_fragments, max_exits, max_sites, max_traps;
 
-    u8 alone[TCACHE_ALONES]; /* by tcache_alone_hash(): nonzero: no groups */
+    u8 learned[TCACHE_LEARNED]; /* LEARNED_*, by tcache_learned_hash() */
 
     /* Throwing all away waits until no vCPU is inside. */
     pthread_cond_t changed;
@@ -75,10 +80,14 @@ struct fragment *tcache_find(struct tcache *tc, u64 gpa, u64 rip, u32 key);
 bool tcache_has_room(const struct tcache *tc);
 void tcache_add(struct tcache *tc, struct fragment *f);
 
-/* Throws all away; the caller is inside, holds no fragment and does not hold the lock. Kicks the
- * other vCPUs once tcache_enter() keeps them outside, and waits for them; so the caller is outside
- * meanwhile if another one flushes already; then it returns false. */
-bool tcache_flush(struct tcache *tc);
+/* Room for the spans of one more fragment? Else those that have some are to be thrown away. */
+bool tcache_has_spans(const struct tcache *tc);
+
+/* Throws all away, or only the fragments that have spans; the caller is inside, holds no fragment
+ * and does not hold the lock. Kicks the other vCPUs once tcache_enter() keeps them outside, and
+ * waits for them; so the caller is outside meanwhile if another one flushes already; then it
+ * returns false. */
+bool tcache_flush(struct tcache *tc, bool all);
 
 /* Links exit x to f (with the lock held); sig: signature of the page of f if x leads to another
  * page. False: it stays as it is. */

@@ -79,7 +79,8 @@ struct trans {
     unsigned n;
     struct plan plan[TU_MAX][2]; /* of the memory operand, of the stack access */
     unsigned slots;
-    unsigned t0_slot; /* number + 1 of the slot that T0 holds, unless e.t0_lost */
+    unsigned t0_slot;      /* number + 1 of the slot that T0 holds, unless e.t0_lost */
+    u32 slot_at[BT_SLOTS]; /* where each slot is: offset from GS */
 
     unsigned cur;
     u8 form;   /* enum form */

@@ -69,8 +69,10 @@ static void protect(struct trans *t, u64 gpa, unsigned bytes)
     _Atomic u64 *mask = code_mask_of(gm, gpa);
     bool first = mask && atomic_load(mask) == 0;
     code_protect(gm, gpa, bytes);
-    if (first && !t->bt->several)
+    if (first && !t->bt->several) {
         tlb_protect_code(t->v, gpa);
+        spans_protect(t->v, guestmem_hva(gm, gpa & PAGE_MASK, PAGE_SIZE, false));
+    }
 }
 
 /* One instruction that goes into the next page, whose bytes up to the page's end are in code. */
@@ -125,7 +127,8 @@ u32 site_new(struct trans *t, enum site_kind kind, struct site **out)
 {
     u32 n = t->tc->sites++;
     struct site *s = &t->tc->site[n];
-    *s = (struct site){.late = t->late, .late_off = t->late_off, .late_fop = t->late_fop};
+    *s = (struct site){
+        .span = NO_SPAN, .late = t->late, .late_off = t->late_off, .late_fop = t->late_fop};
     s->f = t->f;
     s->kind = (u8)kind;
     s->off = t->off[t->cur];
@@ -550,10 +553,10 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
     if (ok) {
         f->code = tc->next;
         f->insns = (u16)t->n;
-        f->settled = extend || !is_conditional(&t->insn[t->n - 1]);
+        f->settled = extend;
         f->bytes = t->off[t->n];
         facts_make(t);
-        if (!tc->alone[tcache_alone_hash(gpa)])
+        if (!(tc->learned[tcache_learned_hash(gpa)] & LEARNED_ALONE))
             groups_make(t);
         emit_body(t);
         f->end = t->e.p;

@@ -308,9 +308,30 @@ static void test_keys(void **state)
         assert_int_equal(tcache_key(tc, &key), NO_KEY);
     }
     tcache_enter(tc);
-    tcache_flush(tc);
+    tcache_flush(tc, true);
     assert_int_equal(tcache_key(tc, &key), 0);
     tcache_leave(tc);
+}
+
+/* Only the fragments that have spans are thrown away for want of these. */
+static void test_recycled_spans(void **state)
+{
+    struct tcache *tc = ((struct rig *)*state)->tc;
+    struct fragment *with = make(tc, 0x1000, NO_GPA, 0x1000, 0, 10),
+                    *without = make(tc, 0x1100, NO_GPA, 0x1100, 0, 20);
+    u32 generation = tc->generation;
+    with->has_spans = true;
+    tc->spans = TUNE_BT_SPANS;
+    assert_false(tcache_has_spans(tc));
+    tcache_enter(tc);
+    assert_true(tcache_flush(tc, false));
+    tcache_leave(tc);
+    assert_true(tcache_has_spans(tc));
+    assert_int_not_equal(tc->generation, generation); /* so vCPUs forget what was in them */
+    assert_null(tcache_find(tc, 0x1000, 0x1000, 0));
+    assert_int_equal(call(tc, with->entry_image), 11);
+    assert_ptr_equal(tcache_find(tc, 0x1100, 0x1100, 0), without);
+    assert_int_equal(call(tc, without->entry_image), 20);
 }
 
 static void test_room(void **state)
@@ -363,7 +384,7 @@ static void test_flush(void **state)
     struct fragment *f = make(tc, 0x1ffe, 0x2000, 0, 0, 10);
     make(tc, 0x1ffd, NO_GPA, 0, 0, 20);
     tcache_invalidate(tc, 2, ~0ULL);
-    tcache_flush(tc);
+    tcache_flush(tc, true);
     assert_int_equal(tc->generation, 1);
     assert_ptr_equal(tc->next, tc->first);
     assert_null(tc->page[1]);
@@ -387,7 +408,7 @@ static void *vcpu_thread(void *arg)
         tcache_enter(r->tc);
         u32 before = r->tc->generation;
         if (round % 4 == 3)
-            tcache_flush(r->tc);
+            tcache_flush(r->tc, true);
         else
             while (r->kicked == kicked)
                 sched_yield();
@@ -416,7 +437,7 @@ static void test_flush_threads(void **state)
     while (r->finished < THREADS) {
         tcache_enter(r->tc);
         make(r->tc, 0x1000, NO_GPA, 0, 0, 1);
-        tcache_flush(r->tc);
+        tcache_flush(r->tc, true);
         tcache_leave(r->tc);
         usleep(50);
     }
@@ -437,6 +458,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_chunks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_recycled_spans, setup, teardown),
         cmocka_unit_test_setup_teardown(test_traps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flush, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flush_threads, setup, teardown),

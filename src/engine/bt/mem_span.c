@@ -1,0 +1,57 @@
+/*
+ * Memory operands of hot TUs by spans: a stretch of memory where the access went the last time
+ * (spans.c). The check is a subtraction and a comparison, and nothing of it is in the way of the
+ * access itself: what is added to the address does not depend on the address, so that it is there
+ * before.
+ */
+#include "engine/bt/mem_scheme.h"
+
+/* With several vCPUs stores have to look at the page's code mask. */
+static bool span_fits(const struct trans *t, const struct request *r)
+{
+    u64 gpa = t->f->gpa + t->off[t->cur];
+    return t->extend && t->tc->spans < TUNE_BT_SPANS && !(checks_write(r) && t->bt->several) &&
+           !(t->tc->learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS);
+}
+
+static struct hmem span_field(u32 span, size_t field)
+{
+    return hmem_vcpu(BT_AT(span) + span * sizeof(struct span) + field);
+}
+
+/* T1 = linear address of the first byte that is checked. Outside of 64-bit code T2 = that of the
+ * access. */
+static void emit_first(struct trans *t, const struct request *r)
+{
+    if (t->wide) {
+        emit_lin(t, &r->addr, H_T1, r->plan->low);
+        return;
+    }
+    struct hmem first = hmem_base(H_T2, r->plan->low);
+    emit_lin(t, &r->addr, H_T2, 0);
+    if (first.disp)
+        emit_lea(&t->e, 4, H_T1, &first);
+    else
+        emit_mov_reg(&t->e, 4, H_T1, H_T2);
+}
+
+static void span_access(struct trans *t, const struct request *r, struct hmem *m)
+{
+    struct emit *e = &t->e;
+    u32 n = t->tc->spans++;
+    t->f->has_spans = true;
+    struct hmem start = span_field(n, offsetof(struct span, start)),
+                room = span_field(n, offsetof(struct span, room)),
+                addend = span_field(n, offsetof(struct span, addend));
+    const u8 *retry = e->p;
+    emit_first(t, r);
+    emit_alu_load(e, ALU_SUB, 8, H_T1, &start);
+    emit_alu_load(e, ALU_CMP, 8, H_T1, &room);
+    emit_miss(t, retry, r, 3, n);
+    emit_load(e, 8, H_T0, &addend);
+    if (r->plan->role == PLAN_LEADER)
+        hold_slot(t, r, (size_t)addend.disp);
+    host_operand(t, &r->addr, true, m);
+}
+
+const struct mem_scheme mem_span = {span_fits, span_access};
