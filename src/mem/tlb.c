@@ -231,6 +231,7 @@ bool tlb_translate(struct vcpu *v, u64 lin, unsigned access, enum tlb_context ct
 
 static void report(struct vcpu *v, enum tlb_flush what, u64 lin)
 {
+    v->tlb->wide.s.bytes = 0;
     if (what == TLB_FLUSHED_ALL)
         v->tlb->l2->large_lost = false;
     if (v->tlb_flushed)

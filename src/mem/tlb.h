@@ -19,6 +19,18 @@ struct tlb_log {
     u16 index[TLB_CONTEXTS * TUNE_TLB_L1_ENTRIES]; /* in vcpu.l1 as one array */
 };
 
+/* Linear addresses that may be accessed directly, all with one difference to host addresses. */
+struct tlb_stretch {
+    u64 start, bytes, addend;
+    bool global; /* all of its pages are */
+};
+
+/* The widest one that was found of large pages, for reading; bytes is 0 if there is none. */
+struct tlb_wide {
+    struct tlb_stretch s;
+    u8 ctx;
+};
+
 struct tlb_l2;
 
 struct tlb {
@@ -29,6 +41,7 @@ struct tlb {
     struct guest_mem *mem;
     bool breakpoints; /* data breakpoints are on: no tags for reads and writes */
     struct tlb_l2 *l2;
+    struct tlb_wide wide;
     struct tlb_log log[TLB_LOGS];
 };
 
@@ -73,16 +86,11 @@ bool tlb_refill(struct vcpu *v, u64 lin, unsigned access);
  * registers. */
 bool tlb_refill_walk(struct vcpu *v, u64 lin, unsigned access);
 
-/* Linear addresses that the first level lets through, all with one difference to host addresses. */
-struct tlb_stretch {
-    u64 start, bytes, addend;
-    bool global; /* all of its pages are */
-};
-
-/* The longest stretch around lin, of at most TUNE_TLB_STRETCH_PAGES pages in each direction, whose
- * pages hit by the tag `read` or, for ACCESS_WRITE, `write` in v's current context. lin's page
- * must. It is valid until what vcpu.tlb_flushed tells of concerns it, and for writes until one of
- * its pages holds code. Uses general registers only. */
+/* A stretch around lin that v may access directly in its current context; for ACCESS_WRITE, that
+ * holds no code. lin's page must hit by the tag `read` resp. `write`; for others that do, and for
+ * those of large pages, it is looked as far as the tunables TLB_STRETCH_* say. It is valid until
+ * what vcpu.tlb_flushed tells of concerns it, and for writes until one of its pages holds code.
+ * Uses general registers only. */
 void tlb_stretch(struct vcpu *v, u64 lin, unsigned access, struct tlb_stretch *s);
 
 /* Takes back the `write` tags (not write_any) of all entries of v that map gpa's page of RAM.

@@ -134,6 +134,9 @@ bool tlb_refill_walk(struct vcpu *v, u64 lin, unsigned access)
 
 /* --- stretches --- */
 
+#define LARGE_SHIFT 21
+
+/* Adds small pages by what the first level knows of them. */
 static bool continues(struct vcpu *v, u64 page, bool write, struct tlb_stretch *s)
 {
     const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, page);
@@ -143,9 +146,8 @@ static bool continues(struct vcpu *v, u64 page, bool write, struct tlb_stretch *
     return true;
 }
 
-void tlb_stretch(struct vcpu *v, u64 lin, unsigned access, struct tlb_stretch *s)
+static void small_pages(struct vcpu *v, u64 lin, bool write, struct tlb_stretch *s)
 {
-    bool write = access & ACCESS_WRITE;
     u64 first = lin & PAGE_MASK, last = first;
     const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
     *s = (struct tlb_stretch){.addend = e->addend, .global = !(e->logged & BIT(TLB_LOG_LOCAL))};
@@ -157,4 +159,84 @@ void tlb_stretch(struct vcpu *v, u64 lin, unsigned access, struct tlb_stretch *s
         last += PAGE_SIZE;
     s->start = first;
     s->bytes = last - first + PAGE_SIZE;
+}
+
+/* lin's large page, if it may be accessed so and all of it is RAM. */
+static bool large_page(struct vcpu *v, u64 lin, unsigned access, struct tlb_stretch *s)
+{
+    struct walk_result r;
+    bool user, ac;
+    tlb_context_rules(v->tlb_ctx, &user, &ac);
+    if (!(v->cr0 & CR0_PG) || !guestmem_a20(v->tlb->mem) || !l2_lookup(v, lin, &r) ||
+        r.shift < LARGE_SHIFT || !walk_allows(v, access, user, ac, &r) ||
+        ((access & ACCESS_WRITE) && !r.dirty))
+        return false;
+    u64 size = BIT(r.shift), off = lin & (size - 1);
+    u8 *hva = guestmem_hva(v->tlb->mem, r.gpa - off, size, true);
+    if (!hva)
+        return false;
+    s->start = lin - off;
+    s->bytes = size;
+    s->addend = (u64)(uintptr_t)hva - s->start;
+    s->global = r.global;
+    return true;
+}
+
+static bool same_kind(const struct tlb_stretch *a, const struct tlb_stretch *b)
+{
+    return a->addend == b->addend && a->global == b->global;
+}
+
+/* As many as there are side by side; that is remembered, because it takes long to find. */
+static bool large_pages(struct vcpu *v, u64 lin, struct tlb_stretch *s)
+{
+    struct tlb_wide *wide = &v->tlb->wide;
+    struct tlb_stretch more;
+    if (lin - wide->s.start < wide->s.bytes && wide->ctx == v->tlb_ctx) {
+        *s = wide->s;
+        return true;
+    }
+    if (!large_page(v, lin, ACCESS_READ, s))
+        return false;
+    for (unsigned n = 0; n < TUNE_TLB_STRETCH_LARGE &&
+                         large_page(v, s->start - 1, ACCESS_READ, &more) && same_kind(s, &more);
+         n++) {
+        s->start = more.start;
+        s->bytes += more.bytes;
+    }
+    for (unsigned n = 0;
+         n < TUNE_TLB_STRETCH_LARGE && large_page(v, s->start + s->bytes, ACCESS_READ, &more) &&
+         same_kind(s, &more);
+         n++)
+        s->bytes += more.bytes;
+    *wide = (struct tlb_wide){.s = *s, .ctx = v->tlb_ctx};
+    return true;
+}
+
+/* Of a large page what is around lin and holds no code. */
+static bool large_page_to_write(struct vcpu *v, u64 lin, struct tlb_stretch *s)
+{
+    struct tlb *t = v->tlb;
+    if (!large_page(v, lin, ACCESS_WRITE, s))
+        return false;
+    u64 end = s->start + s->bytes, first = lin & PAGE_MASK, last = first;
+    const _Atomic u64 *mask = &t->code_mask[(first + s->addend - (u64)t->ram) >> PAGE_SHIFT];
+    for (i64 n = -1; first > s->start && last - first < BIT(LARGE_SHIFT) &&
+                     !atomic_load_explicit(&mask[n], memory_order_relaxed);
+         n--)
+        first -= PAGE_SIZE;
+    for (i64 n = 1; last + PAGE_SIZE < end && last - first < BIT(LARGE_SHIFT) &&
+                    !atomic_load_explicit(&mask[n], memory_order_relaxed);
+         n++)
+        last += PAGE_SIZE;
+    s->start = first;
+    s->bytes = last - first + PAGE_SIZE;
+    return true;
+}
+
+void tlb_stretch(struct vcpu *v, u64 lin, unsigned access, struct tlb_stretch *s)
+{
+    bool write = access & ACCESS_WRITE;
+    if (!(write ? large_page_to_write(v, lin, s) : large_pages(v, lin, s)))
+        small_pages(v, lin, write, s);
 }

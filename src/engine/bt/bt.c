@@ -196,6 +196,7 @@ static int bt_attach(void *engine, struct vcpu *v, struct error *err)
         rc = bt_signal_attach(v, err);
     if (rc < 0)
         return rc;
+    spans_create(v);
     forget(b);
     v->tlb_flushed = on_tlb_flush;
     v->engine_vcpu = b;

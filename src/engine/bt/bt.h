@@ -173,14 +173,32 @@ static inline u64 jump_tag(bool wide, u32 key, u64 rip)
 struct span {
     u64 start, room;
     u64 addend; /* host minus linear address */
-    /* What only C needs. */
+};
+#define NO_SPAN (~0U)
+
+/* The page that the stack was in the last time, of one TLB context, writable and without code. An
+ * access at `start + n` of up to STACK_SHORT, or STACK_LONG, bytes is allowed if n < the room for
+ * it; the last bytes of the page are left to the TLB. Both are 0: none. */
+struct stack_page {
+    u64 start, addend, room[2];
+};
+#define STACK_SHORT   64
+#define STACK_LONG    512
+#define STACK_ROOM(n) (PAGE_SIZE - (n) + 1)
+
+/* What only C needs of a span. Those of stores are in lists by the 2 MiB of the host's memory that
+ * they lie in. */
+struct span_use {
     u8 logged; /* bits by span_log_kind */
-    bool write;
+    bool store, listed;
+    u8 list;
+    u16 next, prev; /* in the list; NO_NUMBER: none */
     u16 fills;
     u32 since; /* host's TSC >> SPAN_TIME_SHIFT when fills was 0 */
 };
-#define NO_SPAN         (~0U)
+#define NO_NUMBER       0xffff
 #define SPAN_TIME_SHIFT 10
+#define SPAN_LISTS      256
 
 /* Of the spans that were filled from global pages only, and of the others: which they are, each
  * once, and which stretches of 2 MiB they may be in. */
@@ -243,13 +261,16 @@ struct bt_cpu {
     u32 jump_key[JUMP_TABLES]; /* the key whose targets are in jump[]; not for JUMP_LEGACY */
     struct jump_entry jump[JUMP_TABLES][JUMP_ENTRIES];
     struct site_insn decoded[BT_SITE_INSNS];
+    struct stack_page stack_page[TLB_CONTEXTS];
     struct span span[TUNE_BT_SPANS];
+    struct span_use span_use[TUNE_BT_SPANS];
+    u16 span_list[SPAN_LISTS];
     struct span_log span_log[SPAN_LOGS];
 };
 
 #define BT_POLL_TRAP 8ULL
 
-_Static_assert(TUNE_BT_SPANS <= 65536, "span_log has 16 bits");
+_Static_assert(TUNE_BT_SPANS <= NO_NUMBER, "numbers of spans have 16 bits");
 _Static_assert(sizeof(struct bt_cpu) <= ENGINE_AREA_BYTES, "engine_area is too small");
 
 static inline struct bt_cpu *bt_cpu(struct vcpu *v)
@@ -291,6 +312,7 @@ bool bt_disturbed(struct vcpu *v);
 
 /* --- spans.c --- */
 
+void spans_create(struct vcpu *v);
 /* Fills the span of s around the linear address lin, whose page the first-level TLB lets s access.
  * False: it is filled so often that s is better off without. */
 bool spans_fill(struct vcpu *v, const struct site *s, u64 lin);

@@ -129,23 +129,42 @@ void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned
 
 /* --- accesses --- */
 
-void emit_miss(struct trans *t, const u8 *retry, const struct request *r, unsigned cc, u32 span)
+unsigned new_miss(struct trans *t, const u8 *retry, const struct request *r, u32 span)
 {
     struct site *s;
     bool group = r->plan->role == PLAN_LEADER;
     u32 n = site_new(t, group ? SITE_GROUP : SITE_ACCESS, &s);
-    u8 *from = emit_jcc(&t->e, cc, NULL);
     struct cold *c = cold_new(t, n);
     s->retry = (u8 *)(uintptr_t)retry;
     s->access = (u8)r->access;
     s->size = (u16)checked_bytes(r);
     s->group_writes = r->plan->write;
     s->span = span;
-    c->from[0] = from;
     c->lin = true;
     c->base = r->cold_base;
     c->seg = (u8)r->addr.seg;
     c->extra = r->plan->low + (r->cold_base == REG_NONE ? 0 : r->addr.disp);
+    return t->colds - 1;
+}
+
+void emit_miss(struct trans *t, const u8 *retry, const struct request *r, unsigned cc, u32 span)
+{
+    u8 *from = emit_jcc(&t->e, cc, NULL);
+    t->cold[new_miss(t, retry, r, span)].from[0] = from;
+}
+
+void emit_first(struct trans *t, const struct request *r)
+{
+    if (t->wide) {
+        emit_lin(t, &r->addr, H_T1, r->plan->low);
+        return;
+    }
+    struct hmem first = hmem_base(H_T2, r->plan->low);
+    emit_lin(t, &r->addr, H_T2, 0);
+    if (first.disp)
+        emit_lea(&t->e, 4, H_T1, &first);
+    else
+        emit_mov_reg(&t->e, 4, H_T1, H_T2);
 }
 
 void hold_slot(struct trans *t, const struct request *r, size_t addend)
@@ -153,6 +172,16 @@ void hold_slot(struct trans *t, const struct request *r, size_t addend)
     t->slot_at[r->plan->slot] = (u32)addend;
     t->t0_slot = r->plan->slot + 1u;
     t->e.t0_lost = false;
+}
+
+void keep_addend(struct trans *t, const struct request *r)
+{
+    size_t at = BT_AT(slot) + 8 * r->plan->slot;
+    struct hmem slot = hmem_vcpu(at);
+    if (r->plan->role != PLAN_LEADER)
+        return;
+    emit_store(&t->e, 8, &slot, H_T0);
+    hold_slot(t, r, at);
 }
 
 /* The operand, once T0 is what is to be added to its linear address. lin: T2 has that already. */
@@ -188,7 +217,8 @@ static void member_access(struct trans *t, const struct request *r, struct hmem 
 
 static void emit_access(struct trans *t, const struct request *r, struct hmem *m)
 {
-    static const struct mem_scheme *const schemes[] = {&mem_constant, &mem_span, &mem_tlb};
+    static const struct mem_scheme *const schemes[] = {&mem_constant, &mem_stack, &mem_span,
+                                                       &mem_tlb};
     if (r->plan->role == PLAN_MEMBER) {
         member_access(t, r, m);
         return;

@@ -33,6 +33,7 @@ struct mem_scheme {
 };
 
 extern const struct mem_scheme mem_constant; /* mem_tlb.c: the TLB entry is known */
+extern const struct mem_scheme mem_stack;    /* mem_stack.c: where the stack was the last time */
 extern const struct mem_scheme mem_span;     /* mem_span.c: where it went the last time */
 extern const struct mem_scheme mem_tlb;      /* mem_tlb.c: fits all */
 
@@ -42,6 +43,16 @@ extern const struct mem_scheme mem_tlb;      /* mem_tlb.c: fits all */
 void emit_lin(struct trans *t, const struct addr *a, unsigned dst, i64 extra);
 /* A jump with condition cc to cold code for a miss of the access; retry: where its check begins. */
 void emit_miss(struct trans *t, const u8 *retry, const struct request *r, unsigned cc, u32 span);
+/* The same, whose branch is still to be made; index of its cold code. */
+unsigned new_miss(struct trans *t, const u8 *retry, const struct request *r, u32 span);
+/* mem_tlb.c: T0 = offset of the TLB entry of lin + low, T1 = page of the last of `bytes` bytes from
+ * there. */
+void emit_index(struct trans *t, unsigned lin, i64 low, unsigned bytes);
+/* T1 = linear address of the first byte that is checked. Outside of 64-bit code T2 = that of the
+ * access. */
+void emit_first(struct trans *t, const struct request *r);
+/* T0, host minus linear address, goes to the slot where the rest of the group finds it. */
+void keep_addend(struct trans *t, const struct request *r);
 /* T0 is host minus linear address, which the rest of the group finds at this offset from GS. */
 void hold_slot(struct trans *t, const struct request *r, size_t addend);
 /* The operand, once T0 is host minus linear address. lin: outside of 64-bit code, T2 is the linear
@@ -82,6 +93,13 @@ static inline struct hmem l1_field(const struct trans *t, size_t index, size_t f
 {
     return hmem_vcpu(VCPU_AT(l1) + field +
                      (t->key.ctx * TUNE_TLB_L1_ENTRIES + index) * sizeof(struct tlb_entry));
+}
+
+static inline struct hmem l1_at(const struct trans *t, unsigned index_reg, size_t field)
+{
+    struct hmem m = l1_field(t, 0, field);
+    m.base = (u8)index_reg;
+    return m;
 }
 
 /* The tag that a read, or a write, compares with. */

@@ -19,22 +19,6 @@ static struct hmem span_field(u32 span, size_t field)
     return hmem_vcpu(BT_AT(span) + span * sizeof(struct span) + field);
 }
 
-/* T1 = linear address of the first byte that is checked. Outside of 64-bit code T2 = that of the
- * access. */
-static void emit_first(struct trans *t, const struct request *r)
-{
-    if (t->wide) {
-        emit_lin(t, &r->addr, H_T1, r->plan->low);
-        return;
-    }
-    struct hmem first = hmem_base(H_T2, r->plan->low);
-    emit_lin(t, &r->addr, H_T2, 0);
-    if (first.disp)
-        emit_lea(&t->e, 4, H_T1, &first);
-    else
-        emit_mov_reg(&t->e, 4, H_T1, H_T2);
-}
-
 static void span_access(struct trans *t, const struct request *r, struct hmem *m)
 {
     struct emit *e = &t->e;

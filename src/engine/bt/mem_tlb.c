@@ -9,13 +9,6 @@
 #define L1_SHIFT (PAGE_SHIFT - TLB_ENTRY_SHIFT)
 #define L1_MASK  ((TUNE_TLB_L1_ENTRIES - 1) << TLB_ENTRY_SHIFT)
 
-static struct hmem l1_at(const struct trans *t, unsigned index_reg, size_t field)
-{
-    struct hmem m = l1_field(t, 0, field);
-    m.base = (u8)index_reg;
-    return m;
-}
-
 /* With several vCPUs a store is followed by a look at the page's code mask (mem/codetrack.c): what
  * that needs is put away now. T1 is free, code_mask the entry's. */
 static void remember_store(struct trans *t, const struct hmem *code_mask)
@@ -37,26 +30,18 @@ static bool is_watched_store(const struct trans *t, const struct request *r)
     return r->access & ACCESS_WRITE && t->bt->several;
 }
 
-/* T0 = host minus linear address, for the rest of the group, too. */
 static void load_addend(struct trans *t, const struct request *r, const struct hmem *addend)
 {
     emit_load(&t->e, 8, H_T0, addend);
-    if (r->plan->role != PLAN_LEADER)
-        return;
-    size_t at = BT_AT(slot) + 8 * r->plan->slot;
-    struct hmem slot = hmem_vcpu(at);
-    emit_store(&t->e, 8, &slot, H_T0);
-    hold_slot(t, r, at);
+    keep_addend(t, r);
 }
 
 /* --- any address --- */
 
-/* T0 = offset of the TLB entry for lin + low, T1 = page of the last byte that is checked. */
-static void emit_index(struct trans *t, const struct request *r, unsigned lin)
+void emit_index(struct trans *t, unsigned lin, i64 low, unsigned bytes)
 {
     struct emit *e = &t->e;
-    struct hmem first = hmem_base(lin, r->plan->low),
-                last = hmem_base(lin, (i64)r->plan->low + checked_bytes(r) - 1);
+    struct hmem first = hmem_base(lin, low), last = hmem_base(lin, low + bytes - 1);
     if (last.disp)
         emit_lea(e, 8, H_T1, &last);
     else
@@ -84,7 +69,7 @@ static void tlb_access(struct trans *t, const struct request *r, struct hmem *m)
     emit_lin(t, &r->addr, lin, 0);
     if (is_watched_store(t, r))
         remember_address(t, lin);
-    emit_index(t, r, lin);
+    emit_index(t, lin, r->plan->low, checked_bytes(r));
     struct hmem tag = l1_at(t, H_T0, tag_of(t, checks_write(r)));
     emit_alu_load(e, ALU_CMP, 8, H_T1, &tag);
     emit_miss(t, retry, r, 5, NO_SPAN);

@@ -53,6 +53,16 @@ struct cold {
     u8 *resume;      /* behind the instruction */
 };
 
+/* A stack access that was not in the stack page: goes through the TLB, and comes back. */
+struct detour {
+    u8 *from, *resume; /* the displacement of the branch; where the access is made, with T0 ready */
+    u8 cold;           /* for a miss of the TLB, too: index in trans.cold */
+    i64 disp;          /* of the access from RSP */
+    i16 low;
+    u16 bytes;
+    bool write;
+};
+
 /* A conditional branch in the middle of a TU whose exit's code stands behind the others. */
 struct side_exit {
     u8 *from; /* displacement of the branch */
@@ -97,6 +107,8 @@ struct trans {
     unsigned sides;
     struct cold cold[COLD_MAX];
     unsigned colds;
+    struct detour detour[2 * TU_MAX];
+    unsigned detours;
 
     u8 *host[TU_MAX +
              1]; /* where each instruction's host code begins; [emitted]: behind the last */
@@ -151,6 +163,8 @@ bool mem_quick(const struct trans *t, const struct insn *i);
 bool seg_quick(const struct trans *t, unsigned seg);
 /* Makes *m use T0 only; T1 is free then. */
 void mem_fold(struct trans *t, struct hmem *m);
+/* The code that stack accesses branch to; before the cold code. */
+void mem_detours(struct trans *t);
 /* dst = effective address (no segment base) of the operand, of `size` bytes; dst is a host
  * register. Flags are kept, T0 and T1 may be overwritten. */
 void mem_lea(struct trans *t, const struct insn *i, unsigned dst, unsigned size);

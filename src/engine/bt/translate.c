@@ -499,6 +499,7 @@ static void emit_all_cold(struct trans *t)
 {
     unsigned cur = t->cur;
     t->cold_code = t->e.p;
+    mem_detours(t);
     for (unsigned n = 0; n < t->colds; n++)
         emit_cold(t, &t->cold[n]);
     for (u32 n = t->f->first_exit; n < t->tc->exits; n++)
