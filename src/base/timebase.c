@@ -1,6 +1,7 @@
 /*
  * Guest time from the host's TSC. The frequency is measured once against CLOCK_MONOTONIC_RAW; the
- * conversion is one multiply, good to a part in a thousand million.
+ * conversion is one multiply, good to a part in a thousand million (a hundred million when time is
+ * slow).
  */
 #include "base/timebase.h"
 
@@ -50,12 +51,25 @@ static u64 measure_tsc_hz(void)
     return (u64)((u128)(b.tsc - a.tsc) * NSEC_PER_SEC / (b.ns - a.ns));
 }
 
+static void set_frequency(struct timebase *tb, u64 hz)
+{
+    tb->tsc_hz = hz;
+    tb->ns_mult = (u64)(((u128)NSEC_PER_SEC << 32) / hz);
+}
+
 void timebase_init(struct timebase *tb)
 {
-    tb->tsc_hz = measure_tsc_hz();
-    tb->ns_mult = (u64)(((u128)NSEC_PER_SEC << 32) / tb->tsc_hz);
+    set_frequency(tb, measure_tsc_hz());
+    tb->slow = 1;
     tb->start_realtime_ns = (i64)clock_ns(CLOCK_REALTIME);
     tb->start_tsc = host_tsc();
+}
+
+void timebase_slow_down(struct timebase *tb, unsigned factor)
+{
+    assert(factor >= 1 && factor <= SLOW_TIME_MAX);
+    set_frequency(tb, tb->tsc_hz / tb->slow * factor);
+    tb->slow = factor;
 }
 
 u64 timebase_tsc(const struct timebase *tb)
@@ -76,4 +90,20 @@ u64 timebase_ns_to_tsc(const struct timebase *tb, u64 ns)
 u64 timebase_ns(const struct timebase *tb)
 {
     return timebase_tsc_to_ns(tb, timebase_tsc(tb));
+}
+
+/* All in steps of `slow` ns. */
+u64 timebase_host_ns(const struct timebase *tb)
+{
+    return timebase_tsc_to_host_ns(tb, timebase_tsc(tb));
+}
+
+u64 timebase_tsc_to_host_ns(const struct timebase *tb, u64 ticks)
+{
+    return timebase_ns_to_host(tb, timebase_tsc_to_ns(tb, ticks));
+}
+
+u64 timebase_ns_to_host(const struct timebase *tb, u64 ns)
+{
+    return ns > ~0ULL / tb->slow ? ~0ULL : ns * tb->slow;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/timebase.h"
 #include "cli/translate.h"
 #include "engine/engine.h"
 #include "engine/lockstep/lockstep.h"
@@ -232,6 +233,15 @@ static int set_no_kvmclock(struct settings *s, const char *arg, struct error *er
     return 0;
 }
 
+static int set_slow_time(struct settings *s, const char *arg, struct error *err)
+{
+    if (arg[0] < '1' || arg[0] > '0' + SLOW_TIME_MAX || arg[1])
+        return error_set(err, EINVAL, "--slow-time %s: takes a number from 1 to %d", arg,
+                         SLOW_TIME_MAX);
+    s->slow_time = (unsigned)(arg[0] - '0');
+    return 0;
+}
+
 static int set_timeout(struct settings *s, const char *arg, struct error *err)
 {
     if (!parse_seconds(arg, strlen(arg), &s->timeout))
@@ -341,6 +351,10 @@ static const struct option options[] = {
      "quits and Ctrl-A H helps",
      set_serial},
     {"no-kvmclock", NULL, "do not offer KVM's paravirtual clock to the guest", set_no_kvmclock},
+    {"slow-time", "N",
+     "guest time runs N times slower than the host's, 1 (default) to 8: for an engine or a host\n"
+     "so slow that timer interrupts leave no time for anything else",
+     set_slow_time},
     {"debug-exit", NULL, "a guest write of V to port 0xf4 exits with status (V << 1) | 1",
      set_debug_exit},
     {"no-reboot", NULL, "exit with status 4 when the guest asks for a reset", set_no_reboot},
@@ -403,8 +417,12 @@ static int check_settings(const struct settings *s, struct error *err)
 
 int options_parse(int argc, char **argv, struct settings *s, struct error *err)
 {
-    *s = (struct settings){
-        .engine = "auto", .mem_size = 512 * MIB, .cpus = 1, .serial = "stdio", .kvmclock = true};
+    *s = (struct settings){.engine = "auto",
+                           .mem_size = 512 * MIB,
+                           .cpus = 1,
+                           .serial = "stdio",
+                           .kvmclock = true,
+                           .slow_time = 1};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return 1;

@@ -99,8 +99,10 @@ static void fire_first(struct clock *c)
     pthread_cond_broadcast(&c->idle);
 }
 
-static void sleep_locked(struct clock *c, u64 ns)
+/* For this guest time. */
+static void sleep_locked(struct clock *c, u64 guest_ns)
 {
+    u64 ns = timebase_ns_to_host(c->tb, guest_ns);
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     u64 at = (u64)until.tv_nsec + MIN(ns, MAX_SLEEP_NS);

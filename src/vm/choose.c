@@ -71,9 +71,9 @@ static int run_loop(struct tiny_guest *g, double *speed, struct error *err)
     int rc = tiny_start(g, err);
     if (rc < 0)
         return rc;
-    u64 start = timebase_ns(&g->time);
+    u64 start = timebase_host_ns(&g->time);
     rc = tiny_run(g, TUNE_PROBE_GUEST_MS, &x, err);
-    u64 ns = timebase_ns(&g->time) - start;
+    u64 ns = timebase_host_ns(&g->time) - start;
     if (rc < 0)
         return rc;
     if (x.kind != EXIT_KICKED)

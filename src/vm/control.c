@@ -46,7 +46,7 @@ void vm_fail(struct vm *vm, struct vcpu *v, enum outcome_kind kind, const char *
 static bool time_is_up(const struct vm *vm)
 {
     return vm->settings->timeout > 0 &&
-           timebase_ns(&vm->time) >= (u64)(vm->settings->timeout * 1e9);
+           timebase_host_ns(&vm->time) >= (u64)(vm->settings->timeout * 1e9);
 }
 
 /* Must the run end now, even if nobody reads what the guest prints? */
@@ -142,7 +142,7 @@ static int change_engine(struct vm *vm, const char *name, struct error *err)
     return 0;
 }
 
-/* Guest time of the next thing that the loop has to do by itself; ~0: nothing. */
+/* Host time of the next thing that the loop has to do by itself; ~0: nothing. */
 static u64 next_deadline(struct vm *vm, unsigned next_switch)
 {
     const struct settings *s = vm->settings;
@@ -154,7 +154,7 @@ static u64 next_deadline(struct vm *vm, unsigned next_switch)
 
 static void wait_until(struct vm *vm, u64 deadline)
 {
-    u64 now = timebase_ns(&vm->time);
+    u64 now = timebase_host_ns(&vm->time);
     if (deadline == ~0ULL) {
         pthread_cond_wait(&vm->changed, &vm->lock);
         return;
@@ -207,7 +207,8 @@ static int act(struct vm *vm, unsigned *next_switch, struct error *err)
         rc = reset(vm, err);
         unpark_all(vm);
     } else if (*next_switch < s->nswitches &&
-               timebase_ns(&vm->time) >= (u64)(s->switches[*next_switch].after_seconds * 1e9)) {
+               timebase_host_ns(&vm->time) >=
+                   (u64)(s->switches[*next_switch].after_seconds * 1e9)) {
         park_all(vm);
         rc = change_engine(vm, s->switches[*next_switch].engine, err);
         ++*next_switch;

@@ -74,6 +74,7 @@ static int write_json(const struct vm *vm, const struct stats *s, struct error *
     json_object_set_new(root, "engine", json_string(vm->ops->name));
     json_object_set_new(root, "cpus", json_integer(vm->machine.ncpus));
     json_object_set_new(root, "guest_seconds", json_real((double)timebase_ns(&vm->time) / 1e9));
+    json_object_set_new(root, "host_seconds", json_real((double)timebase_host_ns(&vm->time) / 1e9));
     json_object_set_new(root, "interp_insn_per_second", json_real(interp_speed(s)));
     json_object_set_new(root, "bt_growth",
                         json_real(ratio(s, STAT_BT_HOST_BYTES, STAT_BT_GUEST_BYTES)));

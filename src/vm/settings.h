@@ -32,7 +32,8 @@ struct settings {
     bool debug_exit;    /* the debug-exit port 0xf4 is there */
     bool no_reboot;
     bool kvmclock;
-    double timeout; /* seconds, 0 = none */
+    unsigned slow_time; /* how many times slower than the host's time the guest's runs */
+    double timeout;     /* seconds, 0 = none */
     enum stats_format stats;
     const char *stats_path; /* STATS_JSON */
     struct engine_switch switches[MAX_SWITCHES];

@@ -77,13 +77,13 @@ static u32 masked_events(struct vcpu_thread *t)
 static void wait_for_events(struct vcpu_thread *t, u32 seen)
 {
     struct vcpu *v = t->cpu;
-    u64 start = timebase_ns(&t->vm->time);
+    u64 start = timebase_host_ns(&t->vm->time);
     u32 masked = vcpu_events(v) & seen ? masked_events(t) : 0, events;
     atomic_store(&t->sleeping, true);
     while (!((events = atomic_load(&v->events)) & ~masked))
         futex(&v->events, FUTEX_WAIT_PRIVATE, events);
     atomic_store(&t->sleeping, false);
-    t->idle_ns += timebase_ns(&t->vm->time) - start;
+    t->idle_ns += timebase_host_ns(&t->vm->time) - start;
 }
 
 static void take_init(struct vcpu_thread *t)
@@ -149,9 +149,9 @@ static bool park(struct vcpu_thread *t, bool attached)
 
 static void run_engine(struct vcpu_thread *t, struct vm_exit *x)
 {
-    u64 start = timebase_ns(&t->vm->time);
+    u64 start = timebase_host_ns(&t->vm->time);
     t->vm->ops->run(t->vm->engine, t->cpu, x);
-    t->engine_ns += timebase_ns(&t->vm->time) - start;
+    t->engine_ns += timebase_host_ns(&t->vm->time) - start;
 }
 
 /* One turn: an event, a sleep, or a run of the engine. Returns false when this vCPU cannot go on.

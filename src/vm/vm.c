@@ -205,6 +205,7 @@ static int build(struct vm *vm, struct error *err)
     if (rc < 0)
         return rc;
     timebase_init(&vm->time);
+    timebase_slow_down(&vm->time, s->slow_time);
     vm->machine.time = &vm->time;
     vm->machine.ncpus = s->cpus;
     vm->machine.tc_size = s->tc_size;

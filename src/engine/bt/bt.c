@@ -340,7 +340,7 @@ static void translated(struct vcpu *v, const struct fragment *f, u64 tsc)
     stat_add(&v->stats, STAT_BT_GUEST_BYTES, f->bytes);
     stat_add(&v->stats, STAT_BT_HOST_BYTES, (u64)(f->end - f->code));
     stat_add(&v->stats, STAT_BT_EXITS, f->exits);
-    stat_add(&v->stats, STAT_BT_TRANSLATING_NS, timebase_tsc_to_ns(bt->m->time, tsc));
+    stat_add(&v->stats, STAT_BT_TRANSLATING_NS, timebase_tsc_to_host_ns(bt->m->time, tsc));
     if (bt->perf_map)
         perf_map_add(bt->perf_map, bt->tc, f);
 }

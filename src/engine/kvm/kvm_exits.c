@@ -63,7 +63,7 @@ static bool exit_io(struct kvm_engine *e, struct kvm_vcpu *k, struct vm_exit *ex
         port_access(k, data + n * k->run->io.size);
     stat_add(&v->stats, in ? STAT_IO_READ : STAT_IO_WRITE, k->run->io.count);
     stat_add(&v->stats, STAT_TIME_DEVICE_NS,
-             timebase_tsc_to_ns(v->machine->time, host_tsc() - start));
+             timebase_tsc_to_host_ns(v->machine->time, host_tsc() - start));
     k->io_pending = true;
     return true;
 }
@@ -93,7 +93,7 @@ static bool exit_mmio(struct kvm_engine *e, struct kvm_vcpu *k, struct vm_exit *
     }
     stat_inc(&v->stats, write ? STAT_MMIO_WRITE : STAT_MMIO_READ);
     stat_add(&v->stats, STAT_TIME_DEVICE_NS,
-             timebase_tsc_to_ns(v->machine->time, host_tsc() - start));
+             timebase_tsc_to_host_ns(v->machine->time, host_tsc() - start));
     k->io_pending = true;
     return true;
 }

@@ -128,8 +128,9 @@ int kvm_tsc_push(struct kvm_vcpu *k)
         rc = transfer(k, KVM_GET_MSRS, &list);
     if (rc < 0)
         return rc;
-    u64 hz = v->machine->time->tsc_hz, late = sem_tsc(v) - list.msrs.entries[0].data;
-    if (late + hz < 2 * hz) /* less than a second apart */
+    u64 second = v->machine->time->tsc_hz / v->machine->time->slow;
+    u64 late = sem_tsc(v) - list.msrs.entries[0].data;
+    if (late + second < 2 * second) /* less than a second apart */
         return 0;
     if (v->stats.count[STAT_ENGINE_SWITCHES])
         log_warn("processor %u's TSC jumps: this KVM gives guests the host's", v->id);

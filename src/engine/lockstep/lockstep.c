@@ -351,7 +351,7 @@ static bool run_alone(struct lockstep *ls, struct vcpu *v, unsigned n, struct vm
 /* A block before the comparison starts. */
 static bool run_unwatched(struct lockstep *ls, struct vcpu *v, struct vm_exit *exit)
 {
-    if (timebase_ns(ls->machine->time) >= ls->after_ns)
+    if (timebase_host_ns(ls->machine->time) >= ls->after_ns)
         ls->after_ns = 0;
     ls->stale = true;
     exit->kind = EXIT_KICKED;

@@ -39,7 +39,7 @@ static void count_device(struct vcpu *v, enum stat_id which, u64 start_tsc)
     stat_inc(&v->stats, which);
     if (v->machine->time)
         stat_add(&v->stats, STAT_TIME_DEVICE_NS,
-                 timebase_tsc_to_ns(v->machine->time, host_tsc() - start_tsc));
+                 timebase_tsc_to_host_ns(v->machine->time, host_tsc() - start_tsc));
 }
 
 static u32 counted_in(struct vcpu *v, u16 port, unsigned size)
