@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/tunables.h"
 #include "cpu/irq.h"
 #include "mem/guestmem.h"
 
@@ -185,7 +186,7 @@ static void on_kick(int sig)
 
 static int kvm_create(struct machine *m, void **engine, struct error *err)
 {
-    struct sigaction action = {.sa_handler = on_kick};
+    struct sigaction action = {.sa_handler = on_kick, .sa_flags = SA_ONSTACK};
     struct kvm_engine *e = calloc(1, sizeof(*e));
     if (!e)
         return error_errno(err, ENOMEM, "the kvm engine");
@@ -209,11 +210,28 @@ static int kvm_create(struct machine *m, void **engine, struct error *err)
 
 /* --- one vCPU --- */
 
+/* There are KVMs without hardware below them that now and then do not see immediate_exit; then the
+ * one signal of a kick, if it came before KVM_RUN, is lost, and a guest that does not exit by
+ * itself would never be interrupted or stopped again. So the signal comes again at a slow pace. */
+static int start_rekick(struct kvm_vcpu *k, struct error *err)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK_SIGNAL};
+    struct timespec gap = {.tv_nsec = TUNE_KVM_REKICK_MS * 1000 * 1000};
+    struct itimerspec pace = {.it_interval = gap, .it_value = gap};
+    event._sigev_un._tid = gettid();
+    if (timer_create(CLOCK_MONOTONIC, &event, &k->rekick) < 0)
+        return error_errno(err, errno, "KVM: a timer for processor %u", k->v->id);
+    timer_settime(k->rekick, 0, &pace, NULL);
+    return 0;
+}
+
 static int kvm_attach(void *engine, struct vcpu *v, struct error *err)
 {
     struct kvm_engine *e = engine;
     sigset_t kick;
-    (void)err;
+    int rc = start_rekick(&e->vcpu[v->id], err);
+    if (rc < 0)
+        return rc;
     sigemptyset(&kick);
     sigaddset(&kick, KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
@@ -231,7 +249,9 @@ static void kvm_sync(void *engine, struct vcpu *v)
 
 static void kvm_detach(void *engine, struct vcpu *v)
 {
+    struct kvm_vcpu *k = v->engine_vcpu;
     kvm_sync(engine, v);
+    timer_delete(k->rekick);
     v->engine_vcpu = NULL;
 }
 

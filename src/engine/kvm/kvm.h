@@ -9,6 +9,7 @@
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "cpu/model.h"
 #include "engine/engine.h"
@@ -20,6 +21,7 @@ struct kvm_vcpu {
     size_t run_size;
     /* For kick(), from any thread: the vCPU's thread, while it is in KVM_RUN or about to be. */
     _Atomic pid_t thread;
+    timer_t rekick;  /* while attached: a kick's signal again and again, to the vCPU's thread */
     bool loaded;     /* the state is in the kernel, not in *v */
     bool io_pending; /* the kernel completes the last exit's instruction at the next KVM_RUN */
     bool if_flag;    /* the guest's RFLAGS.IF */
