@@ -6,6 +6,8 @@ CC       ?= gcc
 BUILD    := build$(if $(SANITIZE),/san)
 WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CFLAGS   ?= -O2 -g
+# Clears and copies structures of some hundred bytes by stores, as all of today's processors like it, not by REP STOS.
+CFLAGS   += -mtune=skylake
 CFLAGS   += -std=gnu11 $(WARN) -fno-strict-aliasing -fno-omit-frame-pointer -pthread -Isrc -MMD -MP -D_GNU_SOURCE
 LDLIBS   := -lZydis -ljansson -lm -pthread
 ifdef SANITIZE

@@ -397,19 +397,25 @@ static enum decode_status convert(const ZydisDecodedInstruction *zi, const Zydis
     return DECODE_OK;
 }
 
-enum decode_status insn_decode(const u8 *bytes, unsigned n, enum cpu_mode mode, struct insn *out)
+enum decode_status decode_with_zydis(const u8 *bytes, unsigned n, enum cpu_mode mode,
+                                     struct insn *out, ZydisDecodedInstruction *zi)
 {
     const ZydisDecoder *decoder = zydis_decoder(mode);
-    ZydisDecodedInstruction zi;
     ZydisDecodedOperand zo[ZYDIS_MAX_OPERAND_COUNT];
     ZydisDecoderContext context;
 
     if (n == 0)
         return DECODE_SHORT;
-    ZyanStatus status = ZydisDecoderDecodeInstruction(decoder, &context, bytes, n, &zi);
+    ZyanStatus status = ZydisDecoderDecodeInstruction(decoder, &context, bytes, n, zi);
     if (ZYAN_SUCCESS(status))
-        status = ZydisDecoderDecodeOperands(decoder, &context, &zi, zo, zi.operand_count);
+        status = ZydisDecoderDecodeOperands(decoder, &context, zi, zo, zi->operand_count_visible);
     if (ZYAN_FAILED(status))
         return failure(status);
-    return convert(&zi, zo, bytes, mode, out);
+    return convert(zi, zo, bytes, mode, out);
+}
+
+enum decode_status insn_decode(const u8 *bytes, unsigned n, enum cpu_mode mode, struct insn *out)
+{
+    ZydisDecodedInstruction zi;
+    return decode_with_zydis(bytes, n, mode, out, &zi);
 }

@@ -12,6 +12,10 @@
 /* The decoder for a mode, with the host vendor's view of 0x66 before near branches. */
 const ZydisDecoder *zydis_decoder(enum cpu_mode mode);
 
+/* insn_decode(), which shows what Zydis said, too. */
+enum decode_status decode_with_zydis(const u8 *bytes, unsigned n, enum cpu_mode mode,
+                                     struct insn *out, ZydisDecodedInstruction *zi);
+
 /* Is the host an AMD (or compatible) CPU? The guest's vendor is the host's. */
 bool host_is_amd(void);
 

@@ -38,6 +38,15 @@ static void kick_all(void *ctx)
         __atomic_store_n(&bt_cpu(bt->m->vcpu[n])->poll, BT_POLL_TRAP, __ATOMIC_SEQ_CST);
 }
 
+static void bt_free(struct bt *bt)
+{
+    if (bt->tc)
+        tcache_destroy(bt->tc);
+    decode_cache_destroy(bt->decoded);
+    free(bt->trans);
+    free(bt);
+}
+
 static int bt_create(struct machine *m, void **engine, struct error *err)
 {
     struct bt *bt = calloc(1, sizeof(*bt));
@@ -45,17 +54,15 @@ static int bt_create(struct machine *m, void **engine, struct error *err)
         return error_errno(err, ENOMEM, "cannot allocate the translator");
     bt->m = m;
     bt->several = m->ncpus > 1;
+    bt->trans = bt_trans_create();
+    bt->decoded = decode_cache_create();
     size_t size = m->tc_size ? m->tc_size : TUNE_BT_TC_BYTES;
-    int rc = tcache_create(m, size, &bt->tc, err);
-    if (rc < 0) {
-        free(bt);
-        return rc;
-    }
-    if (m->perf_map)
+    int rc = bt->trans && bt->decoded ? tcache_create(m, size, &bt->tc, err)
+                                      : error_errno(err, ENOMEM, "cannot allocate the translator");
+    if (rc == 0 && m->perf_map)
         rc = perf_map_create(bt->tc, &bt->perf_map, err);
     if (rc < 0) {
-        tcache_destroy(bt->tc);
-        free(bt);
+        bt_free(bt);
         return rc;
     }
     bt->tc->kick = kick_all;
@@ -70,8 +77,7 @@ static void bt_destroy(void *engine)
     struct bt *bt = engine;
     guestmem_on_code_write(bt->m->mem, NULL, NULL);
     perf_map_destroy(bt->perf_map);
-    tcache_destroy(bt->tc);
-    free(bt);
+    bt_free(bt);
 }
 
 /* --- jump tables --- */

@@ -110,6 +110,7 @@ struct site {
 struct fragment {
     u64 gpa, rip;
     u64 gpa2; /* of the page after, if the one instruction goes into it; else NO_GPA */
+    struct fragment *hash_next;
     u32 key;
     u16 bytes, insns; /* of the guest's */
     bool dead;
@@ -120,7 +121,6 @@ struct fragment {
     u8 *code, *end;                /* all of its host code; writable mapping, like the entries */
     struct exit *own;              /* its own address: where a dead fragment leads */
     struct exit *linked;           /* exits that lead here */
-    struct fragment *hash_next;
     struct fragment *page_next[2]; /* others of the same guest page; [1]: of the second page */
     u32 first_exit, exits, first_site, sites;
     u32 first_trap, traps;
@@ -134,6 +134,7 @@ struct trap {
 /* --- the machine --- */
 
 struct tcache;
+struct trans;
 struct bt_dump;
 
 struct bt {
@@ -142,6 +143,8 @@ struct bt {
     struct perf_map *perf_map; /* or NULL */
     struct bt_dump *dump;      /* of dump.h: keeps copies of all fragments; or NULL */
     bool several;              /* more than one vCPU */
+    struct trans *trans;       /* of trans.h: what translates */
+    struct decode_cache *decoded;
 };
 
 /* --- the vCPU, in vcpu.engine_area --- */
@@ -284,6 +287,8 @@ static inline struct bt_cpu *bt_cpu(struct vcpu *v)
 
 /* --- translate.c --- */
 
+/* For bt.trans; NULL: no memory. */
+struct trans *bt_trans_create(void);
 /* Makes the fragment for CS:RIP, whose physical address is gpa; NULL if its code can't be cached
  * (not RAM or ROM, being written, or outside of the segment). extend: the TU goes on behind
  * conditional branches where there are fragments already. Called with the cache locked. */

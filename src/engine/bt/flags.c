@@ -189,17 +189,19 @@ static bool has_memory(const struct insn *i)
     return false;
 }
 
-static bool can_lower(const struct trans *t, const struct insn *i)
+static bool can_lower(const struct trans *t, const struct insn *i, u8 *which)
 {
-    return can_integer(t, i) || can_stack(t, i) || can_branch(t, i) || can_native(t, i) ||
-           can_string(t, i) || can_system(t, i);
+    for (*which = 0; *which < LOWERERS; ++*which)
+        if (lowerers[*which].can(t, i))
+            return true;
+    return false;
 }
 
 static void insn_facts(const struct trans *t, const struct insn *i, struct facts *f)
 {
     *f = (struct facts){0};
     flag_facts(i, f);
-    f->callout = !can_lower(t, i);
+    f->callout = !can_lower(t, i, &f->lowerer);
     if (i->op == OP_STI && i == &t->insn[t->n - 1])
         f->callout = true; /* its shadow covers the next instruction, which must be at hand */
     f->modifies = implied_writes(i);

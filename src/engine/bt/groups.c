@@ -209,7 +209,9 @@ static void make_group(struct trans *t, struct tracker *k, unsigned n)
 
 void groups_make(struct trans *t)
 {
-    struct tracker k = {.next_id = 1};
+    struct tracker k;
+    k.next_id = 1;
+    k.places = 0;
     for (unsigned r = 0; r < 16; r++)
         unknown(&k, r);
     unsigned first = 0;

@@ -23,6 +23,12 @@
 #define CODE_PER_SITE         48
 #define EXITS_PER_2_FRAGMENTS 5
 
+/* Of the hash table; in a full cache, and most are never full. */
+#define FRAGMENTS_PER_SLOT 8
+
+/* Memory for code is had from the host in pieces of this size. */
+#define PREPARE_BYTES (256 * KIB)
+
 /* The most that one fragment may need. */
 #define ROOM_CODE    (32 * KIB)
 #define ROOM_RECORDS 1024 /* sites, traps */
@@ -77,7 +83,8 @@ static void list_arrays(struct tcache *tc, struct array array[ARRAYS])
     memcpy(array, list, sizeof(list));
 }
 
-/* Mostly untouched for long: address space that takes memory as it is used. */
+/* Mostly untouched for long: address space that takes memory as it is used, in huge pages if the
+ * host has them: a host's page fault costs as much as translating some instructions. */
 static int map_arrays(struct tcache *tc)
 {
     struct array array[ARRAYS];
@@ -88,6 +95,7 @@ static int map_arrays(struct tcache *tc)
         if (p == MAP_FAILED)
             return -errno;
         *array[n].at = p;
+        madvise(p, array[n].bytes, MADV_HUGEPAGE);
     }
     return 0;
 }
@@ -98,7 +106,7 @@ static void set_capacities(struct tcache *tc)
     tc->max_exits = (u32)((u64)tc->max_fragments * EXITS_PER_2_FRAGMENTS / 2);
     tc->max_sites = (u32)(tc->size / CODE_PER_SITE);
     tc->max_traps = tc->max_sites;
-    while ((1U << tc->hash_bits) < tc->max_fragments)
+    while ((1U << tc->hash_bits) * FRAGMENTS_PER_SLOT < tc->max_fragments)
         tc->hash_bits++;
 }
 
@@ -121,9 +129,10 @@ int tcache_create(struct machine *m, size_t size, struct tcache **out, struct er
         tcache_destroy(tc);
         return error_errno(err, -code, "no memory for a translation cache of %zu MiB", size >> 20);
     }
-    tc->next = tc->rw;
+    tc->next = tc->prepared = tc->rw;
     thunks_emit(tc, &tc->thunks);
-    tc->first = tc->next = tc->rw + align_up((u64)(tc->next - tc->rw), 64);
+    tc->first = tc->rw + align_up((u64)(tc->next - tc->rw), 64);
+    tcache_append(tc, tc->first);
     assert(tcache_has_room(tc));
     *out = tc;
     return 0;
@@ -143,6 +152,23 @@ void tcache_destroy(struct tcache *tc)
     pthread_cond_destroy(&tc->changed);
     pthread_mutex_destroy(&tc->lock);
     free(tc);
+}
+
+/* What is about to be written and run, before it is touched: one system call for many pages costs
+ * far less than a page fault for each. If the host can't, the pages come by faults. */
+static void prepare(struct tcache *tc)
+{
+    size_t from = (size_t)(tc->prepared - tc->rw), n = MIN(PREPARE_BYTES, tc->size - from);
+    madvise(tc->rw + from, n, MADV_POPULATE_WRITE);
+    madvise(tc->rx + from, n, MADV_POPULATE_READ);
+    tc->prepared += n;
+}
+
+void tcache_append(struct tcache *tc, u8 *end)
+{
+    tc->next = (u8 *)(uintptr_t)align_up((uintptr_t)end, 16);
+    if (tc->prepared - tc->next < (ptrdiff_t)ROOM_CODE && tc->prepared < tc->rw + tc->size)
+        prepare(tc);
 }
 
 bool tcache_has_room(const struct tcache *tc)

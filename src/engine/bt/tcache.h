@@ -27,6 +27,7 @@ struct tcache {
     u8 *rw, *rx;  /* the two mappings */
     size_t size;  /* of the code */
     u8 *next;     /* where the next fragment goes */
+    u8 *prepared; /* up to here, memory has been asked for */
     bool several; /* more than one vCPU may be inside */
     struct thunks thunks;
     u8 *first; /* behind the thunks */
@@ -79,6 +80,8 @@ struct fragment *tcache_find(struct tcache *tc, u64 gpa, u64 rip, u32 key);
 /* Room for one more fragment of the greatest size? Else all has to be thrown away. */
 bool tcache_has_room(const struct tcache *tc);
 void tcache_add(struct tcache *tc, struct fragment *f);
+/* The code up to `end` belongs to the last fragment. */
+void tcache_append(struct tcache *tc, u8 *end);
 
 /* Room for the spans of one more fragment? Else those that have some are to be thrown away. */
 bool tcache_has_spans(const struct tcache *tc);

@@ -26,6 +26,7 @@ struct facts {
     bool reads;    /* flags, to compute or because it may leave some as they are */
     bool clobbers; /* its code may overwrite the host's flags before it is done */
     bool callout;  /* executed by C */
+    u8 lowerer;    /* else: which lower_*.c translates it */
     bool recipe;   /* its flags can be made again (and until its last use nothing changes that) */
     u16 modifies;  /* guest registers, if not a callout */
 };
@@ -83,11 +84,7 @@ struct trans {
     bool wide;   /* 64-bit code */
     bool extend; /* see bt_translate() */
 
-    struct insn insn[TU_MAX];
-    struct facts facts[TU_MAX];
-    u16 off[TU_MAX + 1];
-    unsigned n;
-    struct plan plan[TU_MAX][2]; /* of the memory operand, of the stack access */
+    unsigned n; /* instructions */
     unsigned slots;
     unsigned t0_slot;      /* number + 1 of the slot that T0 holds, unless e.t0_lost */
     u32 slot_at[BT_SLOTS]; /* where each slot is: offset from GS */
@@ -103,17 +100,19 @@ struct trans {
     bool written;   /* a store of the current instruction is to be looked at (several vCPUs) */
     bool ended;
 
-    struct side_exit side[SIDE_EXITS_MAX];
-    unsigned sides;
-    struct cold cold[COLD_MAX];
-    unsigned colds;
-    struct detour detour[2 * TU_MAX];
-    unsigned detours;
-
-    u8 *host[TU_MAX +
-             1]; /* where each instruction's host code begins; [emitted]: behind the last */
+    unsigned sides, colds, detours;
     unsigned emitted;
     u8 *cold_code;
+
+    /* Up to here it is cleared for each TU; of these, what is used is written first. */
+    struct insn insn[TU_MAX];
+    struct facts facts[TU_MAX];
+    u16 off[TU_MAX + 1];
+    struct plan plan[TU_MAX][2]; /* of the memory operand, of the stack access */
+    struct side_exit side[SIDE_EXITS_MAX];
+    struct cold cold[COLD_MAX];
+    struct detour detour[2 * TU_MAX];
+    u8 *host[TU_MAX + 1]; /* where each one's host code begins; [emitted]: behind the last */
 };
 
 /* --- dump.c --- */
@@ -207,6 +206,14 @@ bool can_branch(const struct trans *t, const struct insn *i);
 bool can_native(const struct trans *t, const struct insn *i);
 bool can_string(const struct trans *t, const struct insn *i);
 bool can_system(const struct trans *t, const struct insn *i);
+
+/* One for each lower_*.c. */
+struct lowerer {
+    bool (*can)(const struct trans *t, const struct insn *i);
+    bool (*lower)(struct trans *t);
+};
+#define LOWERERS 6
+extern const struct lowerer lowerers[LOWERERS];
 
 /* Does the TU go on behind this instruction, though it ends a block for the interpreter? */
 bool falls_through(const struct trans *t, const struct insn *i);

@@ -10,6 +10,11 @@
 
 #define INSN_MAX 15
 
+const struct lowerer lowerers[LOWERERS] = {
+    {can_integer, lower_integer}, {can_stack, lower_stack},   {can_branch, lower_branch},
+    {can_native, lower_native},   {can_string, lower_string}, {can_system, lower_system},
+};
+
 /* --- the TU --- */
 
 /* Bytes that may be decoded at rip: to the end of the page, of the segment and of the address
@@ -45,7 +50,8 @@ static unsigned decode_tu(struct trans *t, const u8 *code, unsigned room)
     t->n = 0;
     while (t->n < TU_MAX && at < room) {
         struct insn *i = &t->insn[t->n];
-        if (insn_decode(code + at, MIN(room - at, INSN_MAX), t->key.mode, i) != DECODE_OK)
+        if (insn_decode_cached(t->bt->decoded, code + at, MIN(room - at, INSN_MAX), t->key.mode,
+                               i) != DECODE_OK)
             break;
         t->off[t->n++] = (u16)at;
         at += i->len;
@@ -453,8 +459,7 @@ static void emit_second_page_check(struct trans *t)
 
 static bool lower(struct trans *t)
 {
-    return lower_integer(t) || lower_stack(t) || lower_branch(t) || lower_native(t) ||
-           lower_string(t) || lower_system(t);
+    return lowerers[t->facts[t->cur].lowerer].lower(t);
 }
 
 /* With several vCPUs: did the instruction's store hit a page with code? */
@@ -528,13 +533,23 @@ static void emit_body(struct trans *t)
     emit_all_cold(t);
 }
 
+struct trans *bt_trans_create(void)
+{
+    return malloc(sizeof(struct trans));
+}
+
+static struct trans *begin(struct bt *bt)
+{
+    memset(bt->trans, 0, offsetof(struct trans, insn));
+    bt->trans->bt = bt;
+    return bt->trans;
+}
+
 struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, bool extend)
 {
     struct tcache *tc = bt->tc;
     struct fragment *f = &tc->fragment[tc->fragments];
-    struct trans *t = calloc(1, sizeof(*t));
-    if (!t)
-        return NULL;
+    struct trans *t = begin(bt);
     *f = (struct fragment){.gpa = gpa,
                            .gpa2 = NO_GPA,
                            .rip = v->rip,
@@ -542,7 +557,6 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
                            .first_exit = tc->exits,
                            .first_site = tc->sites,
                            .first_trap = tc->traps};
-    t->bt = bt;
     t->v = v;
     t->tc = tc;
     t->f = f;
@@ -556,18 +570,18 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
         f->insns = (u16)t->n;
         f->settled = extend;
         f->bytes = t->off[t->n];
+        memset(t->plan, 0, t->n * sizeof(t->plan[0]));
         facts_make(t);
         if (!(tc->learned[tcache_learned_hash(gpa)] & LEARNED_ALONE))
             groups_make(t);
         emit_body(t);
         f->end = t->e.p;
-        tc->next = (u8 *)(uintptr_t)align_up((uintptr_t)t->e.p, 16);
+        tcache_append(tc, t->e.p);
         __atomic_store_n(&tc->traps, f->first_trap + f->traps, __ATOMIC_RELEASE);
         tc->fragments++;
         tcache_add(tc, f);
         if (bt->dump)
             dump_fragment(bt->dump, t);
     }
-    free(t);
     return ok ? f : NULL;
 }

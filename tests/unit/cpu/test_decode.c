@@ -426,6 +426,71 @@ static void test_random_bytes(void **state)
     }
 }
 
+/* --- the cache --- */
+
+static u64 next_random(u64 *state)
+{
+    *state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return *state >> 32;
+}
+
+/* An instruction's beginning, by opcode maps and prefixes rather than by chance. */
+static void make_bytes(u64 *state, u8 *p)
+{
+    static const u8 prefixes[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x65, 0x48, 0x41, 0x4f};
+    unsigned n = 0;
+    for (unsigned k = 0; k < 15; k++)
+        p[k] = (u8)next_random(state);
+    for (u64 r = next_random(state) % 4; r > 1; r--)
+        p[n++] = prefixes[next_random(state) % ARRAY_SIZE(prefixes)];
+    switch (next_random(state) % 5) {
+    case 0:
+        p[n++] = 0x0f;
+        break;
+    case 1:
+        p[n++] = 0x0f;
+        p[n++] = next_random(state) & 1 ? 0x38 : 0x3a;
+        break;
+    case 2:
+        p[n++] = next_random(state) & 1 ? 0xc4 : 0xc5;
+        break;
+    default:
+        break;
+    }
+}
+
+/* Whatever is in the cache, it says what Zydis says; also of instructions that differ in their
+ * displacements and immediates only. */
+static void test_cache(void **state)
+{
+    (void)state;
+    struct decode_cache *c = decode_cache_create();
+    u64 random = 1, hits = 0;
+    assert_non_null(c);
+    for (unsigned run = 0; run < 400000; run++) {
+        enum cpu_mode mode = (enum cpu_mode)(next_random(&random) % (MODE_LONG64 + 1));
+        u8 p[15];
+        make_bytes(&random, p);
+        for (unsigned variant = 0; variant < 3; variant++) {
+            struct insn plain, cached;
+            unsigned n = variant == 2 ? (unsigned)(next_random(&random) % 16) : 15;
+            memset(&plain, 0, sizeof(plain));
+            memset(&cached, 0, sizeof(cached));
+            enum decode_status status = insn_decode(p, n, mode, &plain);
+            assert_int_equal(insn_decode_cached(c, p, n, mode, &cached), status);
+            if (status != DECODE_OK)
+                continue;
+            assert_memory_equal(&plain, &cached, sizeof(plain));
+            hits++;
+            unsigned at = plain.imm_at ? plain.imm_at : plain.len - 1;
+            if (at > plain.modrm_at + 1u) /* the immediate, or the displacement's last byte */
+                p[at] = (u8)next_random(&random);
+        }
+    }
+    assert_true(hits > 100000);
+    decode_cache_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -434,7 +499,7 @@ int main(void)
         cmocka_unit_test(test_addresses),      cmocka_unit_test(test_immediates),
         cmocka_unit_test(test_features),       cmocka_unit_test(test_branch_size_of_host),
         cmocka_unit_test(test_rep_ends_block), cmocka_unit_test(test_format),
-        cmocka_unit_test(test_random_bytes),
+        cmocka_unit_test(test_random_bytes),   cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
