@@ -338,17 +338,28 @@ static u64 second_gpa(struct vcpu *v, u64 lin, u64 gpa)
     return gpa2 & PAGE_MASK;
 }
 
-static void translated(struct vcpu *v, const struct fragment *f, u64 tsc)
+static void made(struct vcpu *v, const struct fragment *f, u64 tsc)
 {
     struct bt *bt = bt_cpu(v)->bt;
+    stat_add(&v->stats, STAT_BT_TRANSLATING_NS, timebase_tsc_to_ns(bt->m->time, tsc));
+    if (bt->perf_map)
+        perf_map_add(bt->perf_map, bt->tc, f);
+}
+
+static void translated(struct vcpu *v, const struct fragment *f, u64 tsc)
+{
     stat_inc(&v->stats, STAT_BT_TRANSLATED);
     stat_add(&v->stats, STAT_BT_GUEST_INSNS, f->insns);
     stat_add(&v->stats, STAT_BT_GUEST_BYTES, f->bytes);
     stat_add(&v->stats, STAT_BT_HOST_BYTES, (u64)(f->end - f->code));
     stat_add(&v->stats, STAT_BT_EXITS, f->exits);
-    stat_add(&v->stats, STAT_BT_TRANSLATING_NS, timebase_tsc_to_host_ns(bt->m->time, tsc));
-    if (bt->perf_map)
-        perf_map_add(bt->perf_map, bt->tc, f);
+    made(v, f, tsc);
+}
+
+static void cloned(struct vcpu *v, const struct fragment *f, u64 tsc)
+{
+    stat_inc(&v->stats, STAT_BT_CLONED);
+    made(v, f, tsc);
 }
 
 /* A fragment that is there already, if that can be known without a page walk; into the jump table.
@@ -397,6 +408,24 @@ static enum full is_full(const struct bt_cpu *b, bool extend)
     return extend && !tcache_has_spans(b->bt->tc) ? FULL_SPANS : FULL_NOT;
 }
 
+static struct fragment *make(struct vcpu *v, u64 gpa, u64 gpa2, bool extend)
+{
+    struct bt *bt = bt_cpu(v)->bt;
+    const struct fragment *from = tcache_source(bt->tc, gpa, bt_cpu(v)->key);
+    u64 start = host_tsc();
+    if (from && (from->settled || !extend)) {
+        struct fragment *f = bt_clone(bt, v, from);
+        if (f) {
+            cloned(v, f, host_tsc() - start);
+            return f;
+        }
+    }
+    struct fragment *f = bt_translate(bt, v, gpa, gpa2, extend);
+    if (f)
+        translated(v, f, host_tsc() - start);
+    return f;
+}
+
 static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, enum full *full)
 {
     struct bt_cpu *b = bt_cpu(v);
@@ -412,11 +441,7 @@ static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, enum ful
     *full = is_full(b, extend);
     if (*full)
         return NULL;
-    u64 start = host_tsc();
-    f = bt_translate(b->bt, v, gpa, gpa2, extend);
-    if (f)
-        translated(v, f, host_tsc() - start);
-    return f;
+    return make(v, gpa, gpa2, extend);
 }
 
 struct fragment *bt_find(struct vcpu *v)

@@ -124,11 +124,29 @@ struct fragment {
     struct fragment *page_next[2]; /* others of the same guest page; [1]: of the second page */
     u32 first_exit, exits, first_site, sites;
     u32 first_trap, traps;
+    u32 first_reloc, relocs; /* of a fragment that may be cloned */
+    bool clonable;
 };
 
 /* Host instructions that may raise a signal, and where to go on then; in order of address. */
 struct trap {
     u32 pc, to; /* offsets in the code cache */
+};
+
+/* What in a fragment's code depends on RIP or on where the fragment and its records are. */
+enum reloc_kind {
+    RELOC_SITE,    /* number of a site, 4 bytes */
+    RELOC_EXIT,    /* of an exit */
+    RELOC_THUNK,   /* displacement of a jump to code outside of the fragment */
+    RELOC_EXEC,    /* displacement of a tlb_entry.exec in struct vcpu: that of an address's page */
+    RELOC_RIP_64,  /* an address made from RIP */
+    RELOC_RIP_U32, /* the same in 4 bytes, which the host extends by zeros */
+    RELOC_RIP_S32, /* resp. by the sign */
+};
+
+struct reloc {
+    u16 at; /* offset in the fragment */
+    u16 kind;
 };
 
 /* --- the machine --- */
@@ -293,6 +311,12 @@ struct trans *bt_trans_create(void);
  * (not RAM or ROM, being written, or outside of the segment). extend: the TU goes on behind
  * conditional branches where there are fragments already. Called with the cache locked. */
 struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, bool extend);
+
+/* --- clone.c --- */
+
+/* A copy of the fragment `from`, which was found by tcache_source(), for CS:RIP at the same
+ * physical address; NULL if there can't be one. Called with the cache locked. */
+struct fragment *bt_clone(struct bt *bt, struct vcpu *v, const struct fragment *from);
 
 /* --- thunks.c: host code that all fragments share --- */
 

@@ -124,12 +124,7 @@ static void push_return(struct trans *t, const struct insn *i)
     u64 next = next_rip(t) & size_mask(i->opsize);
     struct hmem m;
     mem_access_at(t, RSP, -(i64)i->opsize, SEG_SS, i->opsize, ACCESS_WRITE, &m);
-    if (i->opsize < 8 || next == (u64)(i64)(i32)next) {
-        emit_store_imm(&t->e, i->opsize, &m, (i32)next);
-    } else {
-        emit_mov_imm(&t->e, H_T1, next);
-        emit_store(&t->e, 8, &m, H_T1);
-    }
+    emit_store_rip(t, i->opsize, &m, next);
 }
 
 static void move_stack(struct trans *t, i64 n)

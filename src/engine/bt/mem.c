@@ -24,8 +24,9 @@ bool mem_quick(const struct trans *t, const struct insn *i)
 
 static void insn_addr(const struct trans *t, const struct insn *i, struct addr *a)
 {
-    *a = (struct addr){i->base, i->index, i->scale, i->disp, i->seg, i->addrsize};
+    *a = (struct addr){i->base, i->index, i->scale, i->disp, i->seg, i->addrsize, false};
     if (i->base == REG_RIP) {
+        a->rip = true;
         unsigned n = (unsigned)(i - t->insn);
         a->base = REG_NONE;
         a->disp += (i64)(t->f->rip + t->off[n + 1]);
@@ -69,7 +70,11 @@ static void emit_sum(struct trans *t, const struct addr *a, unsigned dst, i64 ex
     sum.index = addr_reg(t, a->index, dst);
     sum.base = two && tmp == H_NONE ? H_NONE : addr_reg(t, a->base, two ? tmp : dst);
     if (sum.base == H_NONE && sum.index == H_NONE) {
-        emit_mov_imm(e, dst, size == 4 ? (u32)disp : (u64)disp);
+        u64 value = size == 4 ? (u32)disp : (u64)disp;
+        if (a->rip)
+            emit_mov_rip(t, dst, value);
+        else
+            emit_mov_imm(e, dst, value);
         return;
     }
     assert(fits32(disp));
@@ -123,7 +128,7 @@ void mem_lin(struct trans *t, const struct insn *i, unsigned dst, i64 extra)
 
 void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned dst)
 {
-    struct addr a = {base, REG_NONE, 0, disp, seg, t->wide ? 8 : 4};
+    struct addr a = {base, REG_NONE, 0, disp, seg, t->wide ? 8 : 4, false};
     emit_lin(t, &a, dst, 0);
 }
 
@@ -241,7 +246,7 @@ void mem_access(struct trans *t, unsigned size, enum access access, struct hmem 
 void mem_access_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned size,
                    enum access access, struct hmem *m)
 {
-    struct request r = {.addr = {base, REG_NONE, 0, disp, seg, t->wide ? 8 : 4},
+    struct request r = {.addr = {base, REG_NONE, 0, disp, seg, t->wide ? 8 : 4, false},
                         .access = access,
                         .size = size,
                         .cold_base = (u8)base,

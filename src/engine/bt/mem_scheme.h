@@ -15,6 +15,7 @@ struct addr {
     i64 disp;
     unsigned seg;
     unsigned size; /* address size in bytes */
+    bool rip;      /* RIP is in disp */
 };
 
 /* An access as it is emitted: alone, or the first of its group, which checks all of the stretch. */

@@ -92,10 +92,18 @@ static u64 constant_lin(const struct trans *t, const struct request *r)
     return t->wide && r->addr.size == 8 ? lin : (u32)lin;
 }
 
+/* The code may be found at another address, and be cloned then (clone.c). */
+static bool rip_moves(const struct trans *t, const struct addr *a)
+{
+    return a->rip && !is_kernel_half(t->f->rip);
+}
+
 static bool constant_fits(const struct trans *t, const struct request *r)
 {
     const struct addr *a = &r->addr;
     u64 first = constant_lin(t, r) + (u64)(i64)r->plan->low, last = first + checked_bytes(r) - 1;
+    if (rip_moves(t, a))
+        return false;
     return a->base == REG_NONE && a->index == REG_NONE && !seg_has_base(t, a->seg) &&
            a->size >= 4 && (first & PAGE_MASK) == (last & PAGE_MASK) &&
            (t->wide || last <= 0xffffffff);

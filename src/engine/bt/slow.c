@@ -103,6 +103,9 @@ static void learn(struct tcache *tc, struct fragment *f, u64 gpa, u8 what)
 {
     pthread_mutex_lock(&tc->lock);
     tc->learned[tcache_learned_hash(gpa)] |= what;
+    struct fragment *source = tcache_source(tc, f->gpa, f->key);
+    if (source)
+        source->clonable = false;
     tcache_kill(tc, f);
     pthread_mutex_unlock(&tc->lock);
 }

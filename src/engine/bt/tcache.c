@@ -21,6 +21,7 @@
 /* Code bytes per record, about what translated code has at its densest. */
 #define CODE_PER_FRAGMENT     128
 #define CODE_PER_SITE         48
+#define CODE_PER_RELOC        8
 #define EXITS_PER_2_FRAGMENTS 5
 
 /* Of the hash table; in a full cache, and most are never full. */
@@ -34,6 +35,7 @@
 #define ROOM_RECORDS 1024 /* sites, traps */
 #define ROOM_EXITS   64
 #define ROOM_SPANS   (2 * TUNE_BT_TU_MAX)
+#define ROOM_RELOCS  4096
 
 #define OPC_JMP_REL32     0xe9
 #define ENTRY_BYTES       5
@@ -67,7 +69,7 @@ struct array {
     size_t bytes;
 };
 
-#define ARRAYS 7
+#define ARRAYS 9
 
 static void list_arrays(struct tcache *tc, struct array array[ARRAYS])
 {
@@ -78,6 +80,8 @@ static void list_arrays(struct tcache *tc, struct array array[ARRAYS])
         {(void **)&tc->exit, sizeof(*tc->exit) * tc->max_exits},
         {(void **)&tc->site, sizeof(*tc->site) * tc->max_sites},
         {(void **)&tc->trap, sizeof(*tc->trap) * tc->max_traps},
+        {(void **)&tc->reloc, sizeof(*tc->reloc) * tc->max_relocs},
+        {(void **)&tc->source, sizeof(*tc->source) << tc->hash_bits},
         {(void **)&tc->key, sizeof(*tc->key) * TCACHE_KEYS},
     };
     memcpy(array, list, sizeof(list));
@@ -106,8 +110,26 @@ static void set_capacities(struct tcache *tc)
     tc->max_exits = (u32)((u64)tc->max_fragments * EXITS_PER_2_FRAGMENTS / 2);
     tc->max_sites = (u32)(tc->size / CODE_PER_SITE);
     tc->max_traps = tc->max_sites;
+    tc->max_relocs = (u32)(tc->size / CODE_PER_RELOC);
     while ((1U << tc->hash_bits) * FRAGMENTS_PER_SLOT < tc->max_fragments)
         tc->hash_bits++;
+}
+
+/* What is about to be written and run, before it is touched: one system call for many pages costs
+ * far less than a page fault for each. If the host can't, the pages come by faults. */
+static void prepare(struct tcache *tc)
+{
+    size_t from = (size_t)(tc->prepared - tc->rw), n = MIN(PREPARE_BYTES, tc->size - from);
+    madvise(tc->rw + from, n, MADV_POPULATE_WRITE);
+    madvise(tc->rx + from, n, MADV_POPULATE_READ);
+    tc->prepared += n;
+}
+
+static void append(struct tcache *tc, u8 *end)
+{
+    tc->next = (u8 *)(uintptr_t)align_up((uintptr_t)end, 16);
+    if (tc->prepared - tc->next < (ptrdiff_t)ROOM_CODE && tc->prepared < tc->rw + tc->size)
+        prepare(tc);
 }
 
 int tcache_create(struct machine *m, size_t size, struct tcache **out, struct error *err)
@@ -132,7 +154,7 @@ int tcache_create(struct machine *m, size_t size, struct tcache **out, struct er
     tc->next = tc->prepared = tc->rw;
     thunks_emit(tc, &tc->thunks);
     tc->first = tc->rw + align_up((u64)(tc->next - tc->rw), 64);
-    tcache_append(tc, tc->first);
+    append(tc, tc->first);
     assert(tcache_has_room(tc));
     *out = tc;
     return 0;
@@ -154,28 +176,12 @@ void tcache_destroy(struct tcache *tc)
     free(tc);
 }
 
-/* What is about to be written and run, before it is touched: one system call for many pages costs
- * far less than a page fault for each. If the host can't, the pages come by faults. */
-static void prepare(struct tcache *tc)
-{
-    size_t from = (size_t)(tc->prepared - tc->rw), n = MIN(PREPARE_BYTES, tc->size - from);
-    madvise(tc->rw + from, n, MADV_POPULATE_WRITE);
-    madvise(tc->rx + from, n, MADV_POPULATE_READ);
-    tc->prepared += n;
-}
-
-void tcache_append(struct tcache *tc, u8 *end)
-{
-    tc->next = (u8 *)(uintptr_t)align_up((uintptr_t)end, 16);
-    if (tc->prepared - tc->next < (ptrdiff_t)ROOM_CODE && tc->prepared < tc->rw + tc->size)
-        prepare(tc);
-}
-
 bool tcache_has_room(const struct tcache *tc)
 {
     return tc->size - (size_t)(tc->next - tc->rw) >= ROOM_CODE &&
            tc->fragments < tc->max_fragments && tc->exits + ROOM_EXITS <= tc->max_exits &&
-           tc->sites + ROOM_RECORDS <= tc->max_sites && tc->traps + ROOM_RECORDS <= tc->max_traps;
+           tc->sites + ROOM_RECORDS <= tc->max_sites && tc->traps + ROOM_RECORDS <= tc->max_traps &&
+           tc->relocs + ROOM_RELOCS <= tc->max_relocs;
 }
 
 bool tcache_has_spans(const struct tcache *tc)
@@ -225,6 +231,27 @@ struct fragment *tcache_find(struct tcache *tc, u64 gpa, u64 rip, u32 key)
     return NULL;
 }
 
+static u32 *source_slot(const struct tcache *tc, u64 gpa, u32 key)
+{
+    u64 h = (gpa ^ (u64)key << 48) * 0x9e3779b97f4a7c15ULL;
+    return &tc->source[h >> (64 - tc->hash_bits)];
+}
+
+void tcache_set_source(struct tcache *tc, const struct fragment *f)
+{
+    *source_slot(tc, f->gpa, f->key) = (u32)(f - tc->fragment);
+}
+
+/* What is in the slot may be from before the last flush, or have lost its place to another. */
+struct fragment *tcache_source(const struct tcache *tc, u64 gpa, u32 key)
+{
+    u32 n = *source_slot(tc, gpa, key);
+    struct fragment *f = &tc->fragment[n];
+    if (n >= tc->fragments || f->gpa != gpa || f->key != key || f->dead || !f->clonable)
+        return NULL;
+    return f;
+}
+
 static void unhash(struct tcache *tc, struct fragment *f)
 {
     struct fragment **at = hash_slot(tc, f->gpa, f->rip, f->key);
@@ -246,6 +273,10 @@ static u64 page_of(const struct tcache *tc, u64 gpa)
 
 void tcache_add(struct tcache *tc, struct fragment *f)
 {
+    append(tc, f->end);
+    __atomic_store_n(&tc->traps, f->first_trap + f->traps, __ATOMIC_RELEASE);
+    tc->fragments++;
+    tc->relocs += f->relocs;
     struct fragment **slot = hash_slot(tc, f->gpa, f->rip, f->key);
     f->hash_next = *slot;
     *slot = f;
@@ -274,13 +305,19 @@ static void divert_entry(u8 *entry, const u8 *target)
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-static void unlink_exit(struct exit *x)
+void exit_reset(struct exit *x)
 {
     const u8 *start = x->host_flags ? x->stub - FLAGS_IMAGE_BYTES : x->stub;
     if (x->check)
         emit_patch(x->check, start);
     atomic_thread_fence(memory_order_release);
-    emit_patch(x->jump, start);
+    if (x->jump)
+        emit_patch(x->jump, start);
+}
+
+static void unlink_exit(struct exit *x)
+{
+    exit_reset(x);
     *x->to_at = x->to_next;
     if (x->to_next)
         x->to_next->to_at = x->to_at;
@@ -423,7 +460,7 @@ static void reset(struct tcache *tc)
             if (page[k] != NO_PAGE)
                 tc->page[page[k]] = NULL;
     }
-    tc->fragments = tc->exits = tc->sites = tc->keys = tc->spans = 0;
+    tc->fragments = tc->exits = tc->sites = tc->relocs = tc->keys = tc->spans = 0;
     for (unsigned n = 0; n < TCACHE_LEARNED; n++)
         tc->learned[n] &= LEARNED_ALONE; /* the others have another try */
     __atomic_store_n(&tc->traps, 0, __ATOMIC_RELEASE);

@@ -40,12 +40,16 @@ struct tcache {
     struct exit *exit;
     struct site *site;
     struct trap *trap;
+    struct reloc *reloc;
+    u32 *source; /* number of a fragment that may be cloned, by a hash of (gpa, key); the last one,
+                    if it is still that */
     struct bt_key *key;
     u32 spans;
     u32 fragments, exits, sites, traps, keys; /* traps also read by signal handlers: atomically */
-    u16 key_hash[2 * TCACHE_KEYS];            /* number + 1; 0: empty */
+    u32 relocs;
+    u16 key_hash[2 * TCACHE_KEYS]; /* number + 1; 0: empty */
     unsigned hash_bits;
-    u32 max_fragments, max_exits, max_sites, max_traps;
+    u32 max_fragments, max_exits, max_sites, max_traps, max_relocs;
 
     u8 learned[TCACHE_LEARNED]; /* LEARNED_*, by tcache_learned_hash() */
 
@@ -79,9 +83,14 @@ u32 tcache_key(struct tcache *tc, const struct bt_key *key);
 struct fragment *tcache_find(struct tcache *tc, u64 gpa, u64 rip, u32 key);
 /* Room for one more fragment of the greatest size? Else all has to be thrown away. */
 bool tcache_has_room(const struct tcache *tc);
+/* f, which is complete, and its code and traps have been written behind the last fragment's. */
 void tcache_add(struct tcache *tc, struct fragment *f);
-/* The code up to `end` belongs to the last fragment. */
-void tcache_append(struct tcache *tc, u8 *end);
+
+/* The fragment for this code at whatever RIP that may be cloned, or NULL. */
+void tcache_set_source(struct tcache *tc, const struct fragment *f);
+struct fragment *tcache_source(const struct tcache *tc, u64 gpa, u32 key);
+/* Makes x lead to its stub. */
+void exit_reset(struct exit *x);
 
 /* Room for the spans of one more fragment? Else those that have some are to be thrown away. */
 bool tcache_has_spans(const struct tcache *tc);

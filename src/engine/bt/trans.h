@@ -124,6 +124,12 @@ static inline const struct insn *cur_insn(const struct trans *t)
     return &t->insn[t->cur];
 }
 
+/* Code of 64-bit kernels: one address for all processes. */
+static inline bool is_kernel_half(u64 rip)
+{
+    return rip >> 63;
+}
+
 /* Address behind the current instruction. */
 static inline u64 next_rip(const struct trans *t)
 {
@@ -170,6 +176,16 @@ void mem_lea(struct trans *t, const struct insn *i, unsigned dst, unsigned size)
 /* dst = linear address; may overwrite the host's flags. */
 void mem_lin(struct trans *t, const struct insn *i, unsigned dst, i64 extra);
 void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned dst);
+
+/* --- what depends on RIP: translate.c --- */
+/* Notes that the bytes at `at`, just emitted, are to be changed in a clone (clone.c). Whatever is
+ * made from RIP, or is a number of a site or exit, or leads out of the fragment's code, needs it.
+ */
+void reloc_add(struct trans *t, enum reloc_kind kind, const u8 *at);
+/* dst = value, which is made by adding to RIP. */
+void emit_mov_rip(struct trans *t, unsigned dst, u64 value);
+/* Stores it; T1 may be overwritten. */
+void emit_store_rip(struct trans *t, unsigned size, const struct hmem *m, u64 value);
 
 /* --- sites: translate.c --- */
 u32 site_new(struct trans *t, enum site_kind kind, struct site **out);

@@ -121,6 +121,38 @@ static bool fetch_tu(struct trans *t, u64 gpa, u64 gpa2)
     return false;
 }
 
+/* --- what depends on RIP --- */
+
+void reloc_add(struct trans *t, enum reloc_kind kind, const u8 *at)
+{
+    struct fragment *f = t->f;
+    t->tc->reloc[f->first_reloc + f->relocs++] =
+        (struct reloc){.at = (u16)(at - t->tc->next), .kind = (u16)kind};
+}
+
+void emit_mov_rip(struct trans *t, unsigned dst, u64 value)
+{
+    emit_mov_imm(&t->e, dst, value);
+    if (value == (u32)value)
+        reloc_add(t, RELOC_RIP_U32, t->e.p - 4);
+    else if (value == (u64)(i64)(i32)value)
+        reloc_add(t, RELOC_RIP_S32, t->e.p - 4);
+    else
+        reloc_add(t, RELOC_RIP_64, t->e.p - 8);
+}
+
+void emit_store_rip(struct trans *t, unsigned size, const struct hmem *m, u64 value)
+{
+    if (size == 8 && value != (u64)(i64)(i32)value) {
+        emit_mov_rip(t, H_T1, value);
+        emit_store(&t->e, 8, m, H_T1);
+        return;
+    }
+    emit_store_imm(&t->e, size, m, (i32)value);
+    if (size >= 4)
+        reloc_add(t, RELOC_RIP_S32, t->e.p - 4);
+}
+
 /* --- sites and traps --- */
 
 /* Does it check more than that its access is allowed: alignment, or x87 exceptions? */
@@ -183,10 +215,17 @@ static void resume_cold(struct trans *t, unsigned first)
     }
 }
 
+/* A number of this fragment's in T0, and a jump to a thunk. */
+static void emit_to_thunk(struct trans *t, enum reloc_kind kind, u32 number, const u8 *thunk)
+{
+    emit_mov_imm(&t->e, H_T0, number);
+    reloc_add(t, kind, t->e.p - 4);
+    reloc_add(t, RELOC_THUNK, emit_jmp(&t->e, thunk));
+}
+
 static void emit_slow_jump(struct trans *t, u32 site)
 {
-    emit_mov_imm(&t->e, H_T0, site);
-    emit_jmp(&t->e, t->tc->thunks.slow[t->wide]);
+    emit_to_thunk(t, RELOC_SITE, site, t->tc->thunks.slow[t->wide]);
 }
 
 static void emit_cold(struct trans *t, struct cold *c)
@@ -249,8 +288,7 @@ static void emit_exit_stub(struct trans *t, u32 n)
     if (x->host_flags)
         emit_flags_to_image(&t->e);
     x->stub = t->e.p;
-    emit_mov_imm(&t->e, H_T0, n);
-    emit_jmp(&t->e, t->tc->thunks.leave[t->wide]);
+    emit_to_thunk(t, RELOC_EXIT, n, t->tc->thunks.leave[t->wide]);
     const u8 *start = x->host_flags ? x->stub - 4 : x->stub;
     if (x->jump)
         emit_patch(x->jump, start);
@@ -307,6 +345,7 @@ static void emit_page_check(struct trans *t, struct exit *x)
     x->sig = e->p;
     emit64(e, 0);
     emit_alu_load(e, ALU_CMP, 8, H_T0, &exec);
+    reloc_add(t, RELOC_EXEC, e->p - 4);
     x->fail = emit_jcc(e, 5, NULL);
 }
 
@@ -533,6 +572,30 @@ static void emit_body(struct trans *t)
     emit_all_cold(t);
 }
 
+static bool has_rip_operand(const struct trans *t)
+{
+    for (unsigned n = 0; n < t->n; n++)
+        if (t->insn[n].base == REG_RIP)
+            return true;
+    return false;
+}
+
+/* Is all that depends on RIP a sum with it? See also mem_constant. */
+static bool is_clonable(const struct trans *t)
+{
+    if (t->f->gpa2 != NO_GPA)
+        return false;
+    if (t->wide)
+        return !is_kernel_half(t->f->rip) || !has_rip_operand(t);
+    for (unsigned n = 0; n < t->n; n++) {
+        unsigned cls = t->insn[n].cls;
+        if (t->insn[n].opsize == 2 &&
+            (cls == CLASS_BRANCH || cls == CLASS_CALL || cls == CLASS_INDIRECT))
+            return false;
+    }
+    return t->key.mode == MODE_PROT32 || t->key.mode == MODE_COMPAT32;
+}
+
 struct trans *bt_trans_create(void)
 {
     return malloc(sizeof(struct trans));
@@ -556,6 +619,7 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
                            .key = bt_cpu(v)->key,
                            .first_exit = tc->exits,
                            .first_site = tc->sites,
+                           .first_reloc = tc->relocs,
                            .first_trap = tc->traps};
     t->v = v;
     t->tc = tc;
@@ -576,10 +640,10 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
             groups_make(t);
         emit_body(t);
         f->end = t->e.p;
-        tcache_append(tc, t->e.p);
-        __atomic_store_n(&tc->traps, f->first_trap + f->traps, __ATOMIC_RELEASE);
-        tc->fragments++;
+        f->clonable = is_clonable(t);
         tcache_add(tc, f);
+        if (f->clonable)
+            tcache_set_source(tc, f);
         if (bt->dump)
             dump_fragment(bt->dump, t);
     }

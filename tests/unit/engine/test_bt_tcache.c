@@ -63,7 +63,7 @@ static void emit_result(struct emit *e, u32 value) /* mov eax, value; ret */
 static struct fragment *make(struct tcache *tc, u64 gpa, u64 gpa2, u64 rip, u32 key, u32 value)
 {
     struct emit e = {.p = tc->next, .end = tc->next + 256};
-    struct fragment *f = &tc->fragment[tc->fragments++];
+    struct fragment *f = &tc->fragment[tc->fragments];
     struct exit *x = &tc->exit[tc->exits];
     *f = (struct fragment){
         .gpa = gpa, .gpa2 = gpa2, .rip = rip, .key = key, .bytes = 4, .code = e.p};
@@ -99,7 +99,6 @@ static struct fragment *make(struct tcache *tc, u64 gpa, u64 gpa2, u64 rip, u32 
     emit_patch(check, x->stub);
     emit_patch(x->jump, x->stub);
     f->end = e.p;
-    tc->next = tc->rw + align_up((u64)(e.p - tc->rw), 64);
     tcache_add(tc, f);
     return f;
 }
