@@ -129,7 +129,6 @@ static void map_many(struct test_machine *tm, bool wide)
             put64(tm, PML4_AT + 0x2000 + 8 * n, 0x87);
         put64(tm, PML4_AT + 8 * 0xfe, (PML4_AT + 0x1000) | 7);
         put64(tm, PML4_AT + 8 * 0xaa, (PML4_AT + 0x1000) | 7);
-        put64(tm, PML4_AT + 8 * 0x1ff, (PML4_AT + 0x1000) | 7);
         return;
     }
     protected_mode(tm, 0);
@@ -214,7 +213,7 @@ static void expect(struct rig *r, struct rig *reference, const struct place *p, 
     assert_int_equal(stat(r, STAT_BT_ENTRIES) - entries, 1); /* all exits are linked */
     if (p->clones) { /* all but what has no room for the new address */
         assert_true(stat(r, STAT_BT_CLONED) >= clones + at_least);
-        assert_true(stat(r, STAT_BT_TRANSLATED) <= translations + 1);
+        assert_true(stat(r, STAT_BT_TRANSLATED) <= translations + 2);
     }
 }
 
