@@ -116,15 +116,35 @@ static bool all_flat(const struct vcpu *v)
            data_flat(&v->seg[SEG_ES]) && data_flat(&v->seg[SEG_SS]);
 }
 
-static u8 quick_segments(const struct vcpu *v)
+/* quick_segs and flat_segs of one segment register, outside of 64-bit mode. */
+static void update_quick(struct vcpu *v, unsigned s)
 {
-    unsigned quick = 0;
+    bool quick = cpu_protected(v) && data_unlimited(&v->seg[s]);
+    bool flat = quick && v->seg[s].base == 0;
+    v->quick_segs = (u8)((v->quick_segs & ~(1U << s)) | (unsigned)quick << s);
+    v->flat_segs = (u8)((v->flat_segs & ~(1U << s)) | (unsigned)flat << s);
+}
+
+static void update_segments(struct vcpu *v)
+{
+    if (v->mode == MODE_LONG64) {
+        v->quick_segs = v->flat_segs = 0xff;
+        v->flat = true;
+        return;
+    }
+    v->quick_segs = v->flat_segs = 0;
+    for (unsigned s = 0; s < ARRAY_SIZE(v->seg); s++)
+        update_quick(v, s);
+    v->flat = all_flat(v);
+}
+
+void cpu_update_data_segment(struct vcpu *v, enum seg_reg seg)
+{
     if (v->mode == MODE_LONG64)
-        return 0xff;
-    for (unsigned s = 0; cpu_protected(v) && s < ARRAY_SIZE(v->seg); s++)
-        if (data_unlimited(&v->seg[s]))
-            quick |= 1U << s;
-    return (u8)quick;
+        return;
+    update_quick(v, seg);
+    if (seg < SEG_FS)
+        v->flat = all_flat(v);
 }
 
 static u64 flat_stack(const struct vcpu *v)
@@ -139,8 +159,7 @@ void cpu_update_mode(struct vcpu *v)
 {
     v->mode = (u8)code_mode(v);
     v->long_mode = (v->efer & EFER_LMA) != 0;
-    v->flat = v->mode == MODE_LONG64 || all_flat(v);
-    v->quick_segs = quick_segments(v);
+    update_segments(v);
     v->flat_stack = flat_stack(v);
     bool ac = (v->rflags & FLAG_AC) != 0;
     v->align_check = (v->cr0 & CR0_AM) && ac && v->cpl == 3;

@@ -147,7 +147,7 @@ enum cpu_mode {
 };
 
 /* Bytes for an engine's own state in struct vcpu. */
-#define ENGINE_AREA_BYTES (3 * MIB)
+#define ENGINE_AREA_BYTES (4 * MIB)
 
 struct vcpu {
     /* General state; an engine's hot fields come first. */
@@ -164,6 +164,7 @@ struct vcpu {
     u8 tlb_ctx;       /* enum tlb_context of ordinary data accesses; derived */
     bool align_check; /* CR0.AM && EFLAGS.AC && CPL 3; derived */
     u8 quick_segs;    /* BIT(n): an access by segment n needs no check but paging's; derived */
+    u8 flat_segs;     /* of these, those with base 0; derived */
     bool flat;        /* CS, DS, ES and SS have base 0 and no limit, or 64-bit mode; derived */
     bool long_mode;   /* EFER.LMA; derived copy */
     bool nmi_blocked;
@@ -250,6 +251,9 @@ void cpu_init(struct vcpu *v);
 /* Recomputes the fields that are marked as derived. Call after any change of CR0,
  * CR4, EFER, RFLAGS.VM/AC, CPL or a segment register. */
 void cpu_update_mode(struct vcpu *v);
+
+/* The same after nothing but DS, ES, FS or GS was changed. */
+void cpu_update_data_segment(struct vcpu *v, enum seg_reg seg);
 
 /* Default operand size of the current mode: 2 or 4 bytes (4 in 64-bit mode). */
 static inline unsigned cpu_code_size(const struct vcpu *v)

@@ -84,11 +84,15 @@ static void bt_destroy(void *engine)
 
 static void jump_clear(struct bt_cpu *b, unsigned table)
 {
-    if (!b->jump_used[table])
+    unsigned logged = b->jump_logged[table];
+    if (!logged)
         return;
-    for (unsigned n = 0; n < JUMP_ENTRIES; n++)
+    for (unsigned n = 0; logged <= JUMP_LOG && n < logged; n++)
+        b->jump[table][b->jump_log[table][n]].tag = NO_RIP;
+    for (unsigned n = 0; logged > JUMP_LOG && n < JUMP_ENTRIES; n++)
         b->jump[table][n].tag = NO_RIP;
-    b->jump_used[table] = b->jump_local[table] = false;
+    b->jump_logged[table] = 0;
+    b->jump_local[table] = false;
     memset(b->jump_pages[table], 0, sizeof(b->jump_pages[table]));
 }
 
@@ -109,6 +113,15 @@ static u64 page_bit(u64 lin)
     return BIT((lin >> PAGE_SHIFT) % 64);
 }
 
+/* An empty entry is about to be filled. */
+static void jump_note(struct bt_cpu *b, unsigned table, unsigned index)
+{
+    u16 *logged = &b->jump_logged[table];
+    if (*logged < JUMP_LOG)
+        b->jump_log[table][*logged] = (u16)index;
+    *logged += *logged <= JUMP_LOG;
+}
+
 static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
 {
     struct bt_cpu *b = bt_cpu(v);
@@ -124,10 +137,12 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
         jump_clear(b, table);
         b->jump_key[table] = f->key;
     }
-    struct jump_entry *j = &b->jump[table][f->rip % JUMP_ENTRIES];
+    unsigned index = f->rip % JUMP_ENTRIES;
+    struct jump_entry *j = &b->jump[table][index];
+    if (j->tag == NO_RIP)
+        jump_note(b, table, index);
     j->tag = jump_tag(wide, f->key, f->rip);
     j->target = (u64)(uintptr_t)tcache_rx(b->bt->tc, f->entry_image);
-    b->jump_used[table] = true;
     *page_word(b, table, lin) |= page_bit(lin);
     b->jump_local[table] |= !global;
 }
@@ -144,20 +159,26 @@ static const void *jump_find(struct vcpu *v)
     return (const void *)(uintptr_t)j->target;
 }
 
-/* Takes the targets in the page of lin out. */
-static void jump_clear_page(struct bt_cpu *b, unsigned table, u64 lin)
+static void jump_clear_if(struct bt_cpu *b, unsigned table, unsigned index, u64 page)
 {
-    const struct bt_key *key = b->bt->tc->key;
-    for (unsigned n = 0; n < JUMP_ENTRIES; n++) {
-        struct jump_entry *j = &b->jump[table][n];
-        u64 at = j->tag;
-        if (at == NO_RIP)
-            continue;
-        if (table >= JUMP_LEGACY)
-            at = (u32)(at + key[(at >> 32) - 1].cs_base);
-        if ((at ^ lin) < PAGE_SIZE)
-            j->tag = NO_RIP;
-    }
+    struct jump_entry *j = &b->jump[table][index];
+    u64 at = j->tag;
+    if (at == NO_RIP)
+        return;
+    if (table >= JUMP_LEGACY)
+        at = (u32)(at + b->bt->tc->key[(at >> 32) - 1].cs_base);
+    if ((at ^ page) < PAGE_SIZE)
+        j->tag = NO_RIP;
+}
+
+/* Takes the targets in this page out. */
+static void jump_clear_page(struct bt_cpu *b, unsigned table, u64 page)
+{
+    unsigned logged = b->jump_logged[table];
+    for (unsigned n = 0; logged <= JUMP_LOG && n < logged; n++)
+        jump_clear_if(b, table, b->jump_log[table][n], page);
+    for (unsigned n = 0; logged > JUMP_LOG && n < JUMP_ENTRIES; n++)
+        jump_clear_if(b, table, n, page);
 }
 
 /* vcpu.tlb_flushed: targets are known by address only as long as the mapping stays. */
@@ -196,7 +217,7 @@ static int bt_attach(void *engine, struct vcpu *v, struct error *err)
     b->v = v;
     b->chain = true;
     b->poll = (u64)(uintptr_t)&b->poll;
-    memset(b->jump_used, 1, sizeof(b->jump_used));
+    memset(b->jump_logged, 0xff, sizeof(b->jump_logged)); /* all are to be cleared */
     int rc = native_create(v, err);
     if (rc == 0)
         rc = bt_signal_attach(v, err);
@@ -251,15 +272,6 @@ static u8 key_bits(const struct vcpu *v)
     return bits;
 }
 
-static u8 flat_segs(const struct vcpu *v)
-{
-    unsigned flat = 0;
-    for (unsigned s = 0; s < ARRAY_SIZE(v->seg); s++)
-        if (v->quick_segs & BIT(s) && v->seg[s].base == 0)
-            flat |= 1U << s;
-    return (u8)flat;
-}
-
 static void make_key(const struct vcpu *v, struct bt_key *key)
 {
     memset(key, 0, sizeof(*key));
@@ -276,7 +288,7 @@ static void make_key(const struct vcpu *v, struct bt_key *key)
     key->cs_base = v->seg[SEG_CS].base;
     key->cs_limit = (u32)sem_last_ip(v);
     key->quick_segs = v->quick_segs;
-    key->flat_segs = flat_segs(v);
+    key->flat_segs = v->flat_segs;
     key->stack = v->flat_stack ? 4 : 0;
 }
 
@@ -302,6 +314,24 @@ static void update_wide_key(struct vcpu *v)
     b->key = *number;
 }
 
+/* What keys of one guest differ in: segments, privilege, TLB context. */
+static unsigned key_hash(const struct bt_key *key)
+{
+    u32 word = key->flat_segs | (u32)key->quick_segs << 8 | (u32)key->ctx << 16 |
+               (u32)key->bits << 20 | (u32)key->mode << 28;
+    return word * 0x9e3779b1u >> 28;
+}
+_Static_assert(BT_RECENT_KEYS == 16, "key_hash() gives four bits");
+
+static bool key_equal(const struct bt_key *a, const struct bt_key *b)
+{
+    u64 x[3], y[3];
+    _Static_assert(sizeof(x) == sizeof(*a), "whole words");
+    memcpy(x, a, sizeof(x));
+    memcpy(y, b, sizeof(y));
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+}
+
 void bt_update_key(struct vcpu *v)
 {
     struct bt_cpu *b = bt_cpu(v);
@@ -311,15 +341,12 @@ void bt_update_key(struct vcpu *v)
         return;
     }
     make_key(v, &key);
-    for (unsigned n = 0; n < BT_RECENT_KEYS; n++)
-        if (b->recent_number[n] != NO_KEY && !memcmp(&b->recent[n], &key, sizeof(key))) {
-            b->key = b->recent_number[n];
-            return;
-        }
-    b->key = number_of(b, &key);
-    unsigned n = b->next_recent++ % BT_RECENT_KEYS;
-    b->recent[n] = key;
-    b->recent_number[n] = b->key;
+    unsigned n = key_hash(&key);
+    if (unlikely(b->recent_number[n] == NO_KEY || !key_equal(&b->recent[n], &key))) {
+        b->recent_number[n] = number_of(b, &key);
+        b->recent[n] = key;
+    }
+    b->key = b->recent_number[n];
 }
 
 /* --- finding fragments --- */

@@ -39,7 +39,7 @@ static inline unsigned host_reg(unsigned guest)
 
 struct bt_key {
     u64 cs_base;
-    u32 cs_limit;
+    u32 cs_limit;      /* the bytes behind it are one word, see key_hash() */
     u8 mode, cpl, ctx; /* enum cpu_mode, privilege, enum tlb_context */
     u8 quick_segs;     /* vcpu.quick_segs */
     u8 flat_segs;      /* bit n: segment n is quick and has base 0 */
@@ -171,7 +171,8 @@ struct bt {
  * belong to one key; in the last two, for all other code, the key is part of the tag. */
 #define JUMP_TABLES  5
 #define JUMP_LEGACY  3    /* and the one behind it: of the user, of the kernel */
-#define JUMP_ENTRIES 2048 /* by the low bits of RIP */
+#define JUMP_ENTRIES 8192 /* by the low bits of RIP */
+#define JUMP_LOG     512  /* entries made since a table was cleared that are listed */
 #define JUMP_PAGES   4096
 
 static inline unsigned jump_table(bool wide, unsigned ctx)
@@ -232,8 +233,8 @@ struct span_log {
 };
 
 #define BT_SLOTS       16
-#define BT_SITE_INSNS  64
-#define BT_RECENT_KEYS 4
+#define BT_SITE_INSNS  1024
+#define BT_RECENT_KEYS 16
 #define BT_WIDE_KEYS   512
 
 struct jump_entry {
@@ -269,14 +270,15 @@ struct bt_cpu {
     u32 key;            /* current key's number */
     struct bt *bt;
     struct vcpu *v;
-    struct exit *left;                 /* the exit that led out last, to be linked; or NULL */
-    struct signal_stack *signal_stack; /* of signal.c */
-    u32 generation;                    /* of the cache, when this vCPU looked last */
-    struct bt_key recent[BT_RECENT_KEYS];
-    u32 recent_number[BT_RECENT_KEYS], next_recent;
+    struct exit *left;                    /* the exit that led out last, to be linked; or NULL */
+    struct signal_stack *signal_stack;    /* of signal.c */
+    u32 generation;                       /* of the cache, when this vCPU looked last */
+    struct bt_key recent[BT_RECENT_KEYS]; /* by a hash of what differs most */
+    u32 recent_number[BT_RECENT_KEYS];
     u32 wide_number[BT_WIDE_KEYS]; /* of 64-bit code, by cpl, ctx and bits of the key; or NO_KEY */
-    bool jump_used[JUMP_TABLES];   /* jump[] is not empty */
-    bool jump_local[JUMP_TABLES];  /* it has targets in pages that are not global */
+    bool jump_local[JUMP_TABLES];  /* jump[] has targets in pages that are not global */
+    u16 jump_logged[JUMP_TABLES];  /* entries made since it was empty; > JUMP_LOG: too many */
+    u16 jump_log[JUMP_TABLES][JUMP_LOG];          /* their numbers */
     u64 jump_pages[JUMP_TABLES][JUMP_PAGES / 64]; /* a bit for each page number modulo JUMP_PAGES
                                                      that it has targets in */
     u32 jump_key[JUMP_TABLES]; /* the key whose targets are in jump[]; not for JUMP_LEGACY */

@@ -171,6 +171,8 @@ static u16 implied_writes(const struct insn *i)
     switch (i->op) {
     case OP_CLI:
     case OP_STI:
+    case OP_CLAC:
+    case OP_STAC:
     case OP_MOV_SEG:
     case OP_MOV_CR:
     case OP_SWAPGS:

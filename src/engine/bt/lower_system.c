@@ -41,6 +41,9 @@ bool can_system(const struct trans *t, const struct insn *i)
         return i->opd[1].kind == OPD_SEG && (i->opd[0].kind == OPD_GPR || mem_quick(t, i));
     case OP_MOV_CR:
         return can_read_cr(t, i);
+    case OP_CLAC:
+    case OP_STAC:
+        return t->key.cpl == 0;
     case OP_SWAPGS:
         return t->wide && t->key.cpl == 0;
     case OP_RDTSC:
@@ -53,6 +56,8 @@ bool can_system(const struct trans *t, const struct insn *i)
 
 bool falls_through(const struct trans *t, const struct insn *i)
 {
+    if (i->op == OP_CLAC || i->op == OP_STAC) /* the TLB context is another one behind it */
+        return false;
     return i->cls == CLASS_SYSTEM ? can_system(t, i) : can_string(t, i);
 }
 
@@ -197,6 +202,16 @@ static void lower_read_cr(struct trans *t, const struct insn *i)
     store_register(t, i->opd[0].reg, t->wide ? 8 : 4);
 }
 
+/* The key behind it is always the same, so the exit can be linked like any other. */
+static void lower_ac(struct trans *t, bool set)
+{
+    struct hmem flags = hmem_vcpu(VCPU_AT(rflags)), ctx = hmem_vcpu(VCPU_AT(tlb_ctx));
+    flags_clobber(t);
+    emit_alu_mem_imm(&t->e, set ? ALU_OR : ALU_AND, 4, &flags, set ? (i32)FLAG_AC : ~(i32)FLAG_AC);
+    emit_store_imm(&t->e, 1, &ctx, set ? TLB_KERNEL_AC : TLB_KERNEL);
+    emit_exit(t, next_rip(t));
+}
+
 static void lower_swapgs(struct trans *t)
 {
     struct hmem gs = hmem_vcpu(VCPU_AT(seg[SEG_GS].base)),
@@ -261,6 +276,10 @@ bool lower_system(struct trans *t)
         break;
     case OP_MOV_CR:
         lower_read_cr(t, i);
+        break;
+    case OP_CLAC:
+    case OP_STAC:
+        lower_ac(t, i->op == OP_STAC);
         break;
     case OP_SWAPGS:
         lower_swapgs(t);

@@ -98,6 +98,7 @@ static int map_arrays(struct tcache *tc)
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED)
             return -errno;
+        madvise(p, array[n].bytes, MADV_HUGEPAGE); /* they are looked up at random */
         *array[n].at = p;
         madvise(p, array[n].bytes, MADV_HUGEPAGE);
     }

@@ -109,6 +109,7 @@ static const struct reg others[] = {
     ONE("tlb_ctx", tlb_ctx),
     ONE("align_check", align_check),
     ONE("quick_segs", quick_segs),
+    ONE("flat_segs", flat_segs),
     ONE("flat", flat),
     ONE("long_mode", long_mode),
     ONE("tsc_offset", tsc_offset),

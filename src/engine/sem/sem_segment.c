@@ -27,6 +27,14 @@ void sem_load_segment_real(struct vcpu *v, enum seg_reg seg, u16 sel)
     cpu_update_mode(v);
 }
 
+static void update(struct vcpu *v, enum seg_reg seg)
+{
+    if (seg == SEG_SS)
+        cpu_update_mode(v);
+    else
+        cpu_update_data_segment(v, seg);
+}
+
 static void load_null(struct vcpu *v, enum seg_reg seg, u16 sel)
 {
     u32 dpl = 0;
@@ -36,7 +44,7 @@ static void load_null(struct vcpu *v, enum seg_reg seg, u16 sel)
         dpl = (u32)v->cpl << 5;
     }
     v->seg[seg] = (struct segment){.sel = sel, .attr = SEG_UNUSABLE | dpl};
-    cpu_update_mode(v);
+    update(v, seg);
 }
 
 /* Type and privilege for SS, resp. for the other data segment registers. */
@@ -74,7 +82,7 @@ void sem_load_segment(struct vcpu *v, enum seg_reg seg, u16 sel)
         fault_raise_error(v, seg == SEG_SS ? VEC_SS : VEC_NP, SEL_ERROR(sel));
     desc_set_accessed(v, &d);
     v->seg[seg] = desc_to_segment(&d, sel);
-    cpu_update_mode(v);
+    update(v, seg);
 }
 
 /* After MOV SS and POP SS; the second of two in a row has no shadow (SDM vol. 3, 6.8.3). */
