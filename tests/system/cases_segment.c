@@ -283,6 +283,59 @@ static const struct reach reaches[] = {
     {"expand-down 16 far", 0xfff, 0x97, 0, 0x10000, false},
 };
 
+#define FLAT_USER segment(0, 0xfffff, A_DATA | A_DPL(3), FL_G | FL_DB)
+
+/* Loads of a flat segment into a register that is flat already, for an engine that has a short cut
+ * for them: the descriptor may have changed in between. */
+static struct run reload(struct code c, u32 sel)
+{
+    struct run r = ring0(c);
+    r.ax = sel;
+    r.bx = (u32)&gdt[sel / 8];
+    r.cx = (u32)frames[0];
+    return r;
+}
+
+TEST(load_flat_again)
+{
+    u32 sel = slot(0, FLAT_USER) | 3, *p = (u32 *)frames[0];
+    p[0] = 1;
+    p[2] = 2;
+    struct run r = reload(CODE("mov es, eax; mov es, eax; mov byte ptr [ebx+2], 8; mov es, eax;"
+                               "mov esi, es:[ecx]"),
+                          sel);
+    go_done(&r);
+    EXPECT(r.si, 2);
+    gdt[sel / 8] = FLAT_USER;
+    r = reload(CODE("mov es, eax; mov es, eax; mov byte ptr [ebx+5], 0xf2; push eax; pop es"), sel);
+    go_done(&r);
+    EXPECT(gdt[sel / 8] >> 40 & 0xff, 0xf3);
+    r = reload(CODE("mov ds, eax; mov ds, eax; mov byte ptr [ebx+5], 0x73; mov ds, eax"), sel);
+    go(&r);
+    fault_at(&r, EV_NP, sel & ~3u, 8);
+    EXPECT(r.ds, sel);
+    gdt[sel / 8] = FLAT_USER;
+    r = reload(CODE("mov es, eax; and eax, 3; mov es, eax; mov esi, es:[ecx]"), sel);
+    go(&r);
+    fault_at(&r, EV_GP, 0, 7);
+    EXPECT(r.es, 3);
+    r = reload(CODE("mov es, eax; mov eax, edx; push eax; pop es"), sel);
+    r.dx = SEL_LIMIT | 3;
+    u64 sp = r.sp;
+    go(&r);
+    fault_at(&r, EV_GP, SEL_LIMIT, 5);
+    EXPECT(r.sp, sp - 4);
+    EXPECT(r.es, sel);
+    r = reload(CODE("mov es, eax; or eax, 4; mov es, eax"), sel); /* no LDT */
+    go(&r);
+    fault_at(&r, EV_GP, (sel | 4) & ~3u, 5);
+    r = reload(CODE("mov es, eax; and eax, -4; push eax; pop es; pushw es; popw es"), sel);
+    sp = r.sp;
+    go_done(&r);
+    EXPECT(r.es, sel & ~3u);
+    EXPECT(r.sp, sp);
+}
+
 TEST(limits)
 {
     QEMU_DIFFERS("no segment limits");

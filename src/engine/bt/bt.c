@@ -201,7 +201,7 @@ static void forget(struct bt_cpu *b)
     b->left = NULL;
     b->key = NO_KEY;
     for (unsigned n = 0; n < BT_RECENT_KEYS; n++)
-        b->recent_number[n] = NO_KEY;
+        b->recent[n].number = NO_KEY;
     for (unsigned n = 0; n < BT_WIDE_KEYS; n++)
         b->wide_number[n] = NO_KEY;
     jump_clear_all(b);
@@ -272,31 +272,37 @@ static u8 key_bits(const struct vcpu *v)
     return bits;
 }
 
-static void make_key(const struct vcpu *v, struct bt_key *key)
+/* A key as the words that struct bt_key lies in: made in registers, because bytes that have just
+ * been stored one by one can't be loaded as words without a stall. */
+struct key_words {
+    u64 base, low, high;
+};
+_Static_assert(sizeof(struct key_words) == sizeof(struct bt_key) &&
+                   offsetof(struct bt_key, cs_limit) == 8 && offsetof(struct bt_key, mode) == 12 &&
+                   offsetof(struct bt_key, quick_segs) == 15 &&
+                   offsetof(struct bt_key, flat_segs) == 16 &&
+                   offsetof(struct bt_key, bits) == 18 && offsetof(struct bt_key, rsvd) == 19,
+               "as key_words() puts it together");
+
+static inline struct key_words key_words(const struct vcpu *v)
 {
-    memset(key, 0, sizeof(*key));
-    key->mode = v->mode;
-    key->cpl = v->cpl;
-    key->ctx = v->tlb_ctx;
-    key->bits = key_bits(v);
-    if (v->mode == MODE_LONG64) {
-        key->stack = 8;
-        key->quick_segs = key->flat_segs = 0xff;
-        key->cs_limit = ~0U;
-        return;
-    }
-    key->cs_base = v->seg[SEG_CS].base;
-    key->cs_limit = (u32)sem_last_ip(v);
-    key->quick_segs = v->quick_segs;
-    key->flat_segs = v->flat_segs;
-    key->stack = v->flat_stack ? 4 : 0;
+    u64 who = (u64)v->mode << 32 | (u64)v->cpl << 40 | (u64)v->tlb_ctx << 48;
+    u64 bits = (u64)key_bits(v) << 16;
+    if (v->mode == MODE_LONG64)
+        return (struct key_words){0, ~0U | who | 0xffULL << 56, 0xff | 8 << 8 | bits};
+    u64 stack = v->flat_stack ? 4 << 8 : 0;
+    return (struct key_words){v->seg[SEG_CS].base,
+                              (u32)sem_last_ip(v) | who | (u64)v->quick_segs << 56,
+                              v->flat_segs | stack | bits};
 }
 
-static u32 number_of(struct bt_cpu *b, const struct bt_key *key)
+static u32 number_of(struct bt_cpu *b, const struct key_words *words)
 {
     struct tcache *tc = b->bt->tc;
+    struct bt_key key;
+    memcpy(&key, words, sizeof(key));
     pthread_mutex_lock(&tc->lock);
-    u32 number = tcache_key(tc, key);
+    u32 number = tcache_key(tc, &key);
     pthread_mutex_unlock(&tc->lock);
     return number;
 }
@@ -307,46 +313,36 @@ static void update_wide_key(struct vcpu *v)
     struct bt_cpu *b = bt_cpu(v);
     u32 *number = &b->wide_number[key_bits(v) << 4 | v->tlb_ctx << 2 | v->cpl];
     if (unlikely(*number == NO_KEY)) {
-        struct bt_key key;
-        make_key(v, &key);
-        *number = number_of(b, &key);
+        struct key_words words = key_words(v);
+        *number = number_of(b, &words);
     }
     b->key = *number;
 }
 
-/* What keys of one guest differ in: segments, privilege, TLB context. */
-static unsigned key_hash(const struct bt_key *key)
+static inline bool is_recent(const struct recent_key *r, const struct key_words *k)
 {
-    u32 word = key->flat_segs | (u32)key->quick_segs << 8 | (u32)key->ctx << 16 |
-               (u32)key->bits << 20 | (u32)key->mode << 28;
-    return word * 0x9e3779b1u >> 28;
-}
-_Static_assert(BT_RECENT_KEYS == 16, "key_hash() gives four bits");
-
-static bool key_equal(const struct bt_key *a, const struct bt_key *b)
-{
-    u64 x[3], y[3];
-    _Static_assert(sizeof(x) == sizeof(*a), "whole words");
-    memcpy(x, a, sizeof(x));
-    memcpy(y, b, sizeof(y));
-    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+    return r->low == k->low && r->high == k->high && r->base == k->base && r->number != NO_KEY;
 }
 
 void bt_update_key(struct vcpu *v)
 {
     struct bt_cpu *b = bt_cpu(v);
-    struct bt_key key;
     if (v->mode == MODE_LONG64) {
         update_wide_key(v);
         return;
     }
-    make_key(v, &key);
-    unsigned n = key_hash(&key);
-    if (unlikely(b->recent_number[n] == NO_KEY || !key_equal(&b->recent[n], &key))) {
-        b->recent_number[n] = number_of(b, &key);
-        b->recent[n] = key;
+    struct key_words now = key_words(v);
+    u64 hash = (now.base ^ now.low ^ now.high << 24) * 0x9e3779b97f4a7c15ULL;
+    struct recent_key *r = &b->recent[hash >> 58 & ~1ULL];
+    if (likely(is_recent(r, &now))) {
+        b->key = r->number;
+    } else if (is_recent(r + 1, &now)) {
+        b->key = r[1].number;
+    } else {
+        r[1] = r[0];
+        r[0] = (struct recent_key){now.base, now.low, now.high, number_of(b, &now)};
+        b->key = r->number;
     }
-    b->key = b->recent_number[n];
 }
 
 /* --- finding fragments --- */
@@ -412,8 +408,13 @@ static const void *find_known(struct vcpu *v)
 
 const void *bt_next(struct vcpu *v)
 {
-    struct bt_cpu *b = bt_cpu(v);
     bt_update_key(v);
+    return bt_next_by_key(v);
+}
+
+const void *bt_next_by_key(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
     b->left = NULL;
     if (bt_disturbed(v) || vcpu_events(v) || !b->chain || b->poll == BT_POLL_TRAP)
         return NULL;

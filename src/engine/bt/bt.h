@@ -86,6 +86,7 @@ enum site_kind {
     SITE_FPU,     /* the guest's FPU state is needed in the host's registers */
     SITE_WRITTEN, /* a store went to a page with code */
     SITE_REPEAT,  /* a REP string instruction; access is a repeat_code() */
+    SITE_QUICK,   /* a system instruction that ends the TU; access is an enum quick */
 };
 
 /* A place in a fragment that may need C. */
@@ -103,8 +104,10 @@ struct site {
     bool may_refuse;   /* it may fault although the access is allowed */
     bool late;         /* FIP and FOP are still to be stored, for an instruction before this one: */
     u16 late_off, late_fop;
-    u8 misses; /* times it came to C for nothing that the TLB can hold */
-    u32 span;  /* its number; NO_SPAN: none */
+    u8 length;       /* SITE_QUICK: of the instruction */
+    _Atomic u64 key; /* SITE_QUICK: of a segment load: see bt_quick() */
+    u8 misses;       /* times it came to C for nothing that the TLB can hold */
+    u32 span;        /* its number; NO_SPAN: none */
 };
 
 struct fragment {
@@ -234,7 +237,7 @@ struct span_log {
 
 #define BT_SLOTS       16
 #define BT_SITE_INSNS  1024
-#define BT_RECENT_KEYS 16
+#define BT_RECENT_KEYS 64
 #define BT_WIDE_KEYS   512
 
 struct jump_entry {
@@ -249,6 +252,12 @@ struct site_insn {
     struct site *site;
     u32 off;
     struct insn insn;
+};
+
+/* A key and its number; see key_words(). */
+struct recent_key {
+    u64 base, low, high;
+    u32 number;
 };
 
 struct bt_cpu {
@@ -270,11 +279,10 @@ struct bt_cpu {
     u32 key;            /* current key's number */
     struct bt *bt;
     struct vcpu *v;
-    struct exit *left;                    /* the exit that led out last, to be linked; or NULL */
-    struct signal_stack *signal_stack;    /* of signal.c */
-    u32 generation;                       /* of the cache, when this vCPU looked last */
-    struct bt_key recent[BT_RECENT_KEYS]; /* by a hash of what differs most */
-    u32 recent_number[BT_RECENT_KEYS];
+    struct exit *left;                 /* the exit that led out last, to be linked; or NULL */
+    struct signal_stack *signal_stack; /* of signal.c */
+    u32 generation;                    /* of the cache, when this vCPU looked last */
+    struct recent_key recent[BT_RECENT_KEYS]; /* two for each hash of the words */
     u32 wide_number[BT_WIDE_KEYS]; /* of 64-bit code, by cpl, ctx and bits of the key; or NO_KEY */
     bool jump_local[JUMP_TABLES];  /* jump[] has targets in pages that are not global */
     u16 jump_logged[JUMP_TABLES];  /* entries made since it was empty; > JUMP_LOG: too many */
@@ -381,6 +389,21 @@ enum repeat {
 /* Runs the instruction of a SITE_REPEAT, with all registers in *v. */
 enum repeat bt_repeat(struct vcpu *v, const struct site *s);
 
+/* --- quick.c --- */
+
+/* System instructions that C executes without the FPU's state being saved or the instruction being
+ * looked at, if nothing about them is unusual. */
+enum quick {
+    QUICK_LOAD_SEG, /* + enum seg_reg; bt_cpu.operand: the selector; site.size: what a POP takes */
+    QUICK_SYSCALL = 8,
+    QUICK_SYSENTER,
+    QUICK_SYSRET, /* site.size: operand size */
+    QUICK_SYSEXIT,
+};
+/* With all registers in *v, flags in the image. False: nothing was done. Else *next is where to go
+ * on, or NULL: leave. */
+bool bt_quick(struct vcpu *v, struct site *s, const void **next);
+
 /* --- fpu.c --- */
 void bt_fpu_load(struct vcpu *v); /* to the host's registers */
 void bt_fpu_save(struct vcpu *v); /* back, if they are there */
@@ -398,6 +421,8 @@ struct fragment *bt_find(struct vcpu *v);
 /* Entry for going on at CS:RIP from translated code's callout without the dispatcher; NULL: not
  * known, or something else is due. */
 const void *bt_next(struct vcpu *v);
+/* The same if bt_cpu.key is current already. */
+const void *bt_next_by_key(struct vcpu *v);
 void bt_flags_in(struct vcpu *v);  /* vcpu.rflags to the image */
 void bt_flags_out(struct vcpu *v); /* and back */
 

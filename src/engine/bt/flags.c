@@ -144,6 +144,7 @@ static const u16 implied_registers[OP_COUNT] = {
     [OP_CALL_IND] = BIT(RSP),
     [OP_RET] = BIT(RSP),
     [OP_PUSH_SEG] = BIT(RSP),
+    [OP_POP_SEG] = BIT(RSP),
     [OP_PUSHF] = BIT(RSP),
     [OP_PUSHFD] = BIT(RSP),
     [OP_PUSHFQ] = BIT(RSP),

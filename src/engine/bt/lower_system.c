@@ -9,11 +9,6 @@
 
 #define IMAGE_BITS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF)
 
-static bool stack_fits(const struct trans *t, const struct insn *i)
-{
-    return t->key.stack != 0 && (i->opsize == t->key.stack || i->opsize == 2);
-}
-
 static bool can_read_cr(const struct trans *t, const struct insn *i)
 {
     unsigned cr = i->opd[1].reg;
@@ -34,10 +29,18 @@ bool can_system(const struct trans *t, const struct insn *i)
     case OP_POPF:
     case OP_POPFD:
     case OP_POPFQ:
-        return stack_fits(t, i);
+        return fits_stack(t, i);
     case OP_PUSH_SEG:
-        return stack_fits(t, i) && __builtin_cpu_is("amd"); /* Intel CPUs write 16 bits only */
+        return fits_stack(t, i) && __builtin_cpu_is("amd"); /* Intel CPUs write 16 bits only */
+    case OP_POP_SEG:
+    case OP_SYSCALL:
+    case OP_SYSRET:
+    case OP_SYSENTER:
+    case OP_SYSEXIT:
+        return can_quick(t, i);
     case OP_MOV_SEG:
+        if (i->opd[0].kind == OPD_SEG)
+            return can_quick(t, i);
         return i->opd[1].kind == OPD_SEG && (i->opd[0].kind == OPD_GPR || mem_quick(t, i));
     case OP_MOV_CR:
         return can_read_cr(t, i);
@@ -56,8 +59,10 @@ bool can_system(const struct trans *t, const struct insn *i)
 
 bool falls_through(const struct trans *t, const struct insn *i)
 {
-    if (i->op == OP_CLAC || i->op == OP_STAC) /* the TLB context is another one behind it */
+    if (i->op == OP_CLAC || i->op == OP_STAC) /* the key changes */
         return false;
+    if (i->op == OP_POP_SEG || (i->op == OP_MOV_SEG && i->opd[0].kind == OPD_SEG))
+        return can_quick(t, i) && loads_flat(t, i);
     return i->cls == CLASS_SYSTEM ? can_system(t, i) : can_string(t, i);
 }
 
@@ -85,12 +90,6 @@ static void lower_if(struct trans *t, bool set)
     emit_alu_mem_imm(&t->e, set ? ALU_OR : ALU_AND, 4, &flags, set ? (i32)FLAG_IF : ~(i32)FLAG_IF);
 }
 
-static void move_stack(struct trans *t, i64 n)
-{
-    struct hmem m = hmem_base(RSP, n);
-    emit_lea(&t->e, t->key.stack, RSP, &m);
-}
-
 /* Pushes what is in bt_cpu.operand. */
 static void push_operand(struct trans *t, const struct insn *i)
 {
@@ -98,7 +97,7 @@ static void push_operand(struct trans *t, const struct insn *i)
     mem_access_at(t, RSP, -(i64)i->opsize, SEG_SS, i->opsize, ACCESS_WRITE, &m);
     emit_load(&t->e, i->opsize, H_T1, &operand);
     emit_store(&t->e, i->opsize, &m, H_T1);
-    move_stack(t, -(i64)i->opsize);
+    move_rsp(t, -(i64)i->opsize);
 }
 
 static void lower_pushf(struct trans *t, const struct insn *i)
@@ -151,7 +150,7 @@ static void lower_popf(struct trans *t, const struct insn *i)
     emit_shift_imm(e, SHIFT_SHR, 4, H_T1, 11);
     emit_alu_imm(e, ALU_AND, 4, H_T1, 1);
     emit_alu_reg(e, ALU_OR, 4, H_FLAGS, H_T1);
-    move_stack(t, i->opsize);
+    move_rsp(t, i->opsize);
     t->form = FORM_IMAGE;
     t->image_valid = true;
     t->has_recipe = false;
@@ -272,7 +271,17 @@ bool lower_system(struct trans *t)
         lower_push_seg(t, i);
         break;
     case OP_MOV_SEG:
-        lower_read_seg(t, i);
+        if (i->opd[0].kind == OPD_SEG)
+            lower_quick(t, i);
+        else
+            lower_read_seg(t, i);
+        break;
+    case OP_POP_SEG:
+    case OP_SYSCALL:
+    case OP_SYSRET:
+    case OP_SYSENTER:
+    case OP_SYSEXIT:
+        lower_quick(t, i);
         break;
     case OP_MOV_CR:
         lower_read_cr(t, i);

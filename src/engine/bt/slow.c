@@ -227,6 +227,7 @@ const void *bt_slow(struct vcpu *v)
     struct tcache *tc = b->bt->tc;
     struct site *s = &tc->site[b->site];
     enum repeat repeat = REPEAT_LEFT;
+    const void *next;
     switch (s->kind) {
     case SITE_ACCESS:
     case SITE_GROUP:
@@ -241,6 +242,10 @@ const void *bt_slow(struct vcpu *v)
         repeat = bt_repeat(v, s);
         if (repeat == REPEAT_DONE)
             return tcache_rx(tc, s->next);
+        break;
+    case SITE_QUICK:
+        if (bt_quick(v, s, &next))
+            return next;
         break;
     default:
         break;

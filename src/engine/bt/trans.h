@@ -231,6 +231,24 @@ struct lowerer {
 #define LOWERERS 6
 extern const struct lowerer lowerers[LOWERERS];
 
+/* --- lower_segment.c: what quick.c executes, segment loads and system calls --- */
+bool can_quick(const struct trans *t, const struct insn *i);
+void lower_quick(struct trans *t, const struct insn *i);
+/* Is it a segment load that most likely changes nothing that the key tells? */
+bool loads_flat(const struct trans *t, const struct insn *i);
+
+/* Does the stack fit an access of the instruction's operand size without a segment check? */
+static inline bool fits_stack(const struct trans *t, const struct insn *i)
+{
+    return t->key.stack != 0 && (i->opsize == t->key.stack || i->opsize == 2);
+}
+/* RSP += n; flags are kept. */
+static inline void move_rsp(struct trans *t, i64 n)
+{
+    struct hmem m = hmem_base(RSP, n);
+    emit_lea(&t->e, t->key.stack, RSP, &m);
+}
+
 /* Does the TU go on behind this instruction, though it ends a block for the interpreter? */
 bool falls_through(const struct trans *t, const struct insn *i);
 

@@ -67,12 +67,6 @@ void desc_read_system(struct vcpu *v, u16 sel, struct descriptor *d, enum vector
     d->hi &= 0xffffffff;
 }
 
-struct segment desc_to_segment(const struct descriptor *d, u16 sel)
-{
-    return (struct segment){
-        .sel = sel, .attr = desc_attr(d), .limit = desc_limit(d), .base = desc_base(d)};
-}
-
 /* Changes the byte with type, S, DPL and P to (byte & keep) | set. A host atomic where the table is
  * in RAM. */
 static void update_access_byte(struct vcpu *v, struct descriptor *d, u8 keep, u8 set)

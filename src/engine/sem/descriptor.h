@@ -95,7 +95,11 @@ static inline unsigned gate_params(const struct descriptor *d)
 }
 
 /* The hidden part for a segment register that is loaded with sel. */
-struct segment desc_to_segment(const struct descriptor *d, u16 sel);
+static inline struct segment desc_to_segment(const struct descriptor *d, u16 sel)
+{
+    return (struct segment){
+        .sel = sel, .attr = desc_attr(d), .limit = desc_limit(d), .base = desc_base(d)};
+}
 
 /* Sets the accessed bit of a code or data descriptor in memory, if clear, and in *d. */
 void desc_set_accessed(struct vcpu *v, struct descriptor *d);

@@ -84,6 +84,14 @@ bool sem_step(struct vcpu *v, struct vm_exit *exit);
 
 /* Loads a data or stack segment register with all checks (MOV Sreg, POP Sreg, LDS...). */
 void sem_load_segment(struct vcpu *v, enum seg_reg seg, u16 sel);
+/* The same for what needs no page walk, changes no descriptor and doesn't fault; else false, with
+ * nothing changed. Uses general registers only. */
+bool sem_try_load_segment(struct vcpu *v, enum seg_reg seg, u16 sel);
+
+/* SYSENTER or SYSCALL, resp. SYSEXIT or SYSRET (to64: by REX.W), with RIP behind the instruction;
+ * false: it faults, nothing was changed. General registers only. */
+bool sem_try_system_call(struct vcpu *v, bool sysenter);
+bool sem_try_system_return(struct vcpu *v, bool sysexit, bool to64);
 /* Loads it the real-mode or virtual-8086 way. */
 void sem_load_segment_real(struct vcpu *v, enum seg_reg seg, u16 sel);
 

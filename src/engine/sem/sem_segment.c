@@ -1,6 +1,8 @@
 /*
  * Segment registers and descriptor tables: loads with all their checks, the instructions that ask
  * about a descriptor, and those that move the table registers (SDM vol. 3, ch. 5; vol. 2).
+ * Compiled to use general registers only: translated code comes to sem_try_load_segment() with the
+ * guest's FP state in the host's registers.
  */
 #include "engine/sem/descriptor.h"
 #include "engine/sem/sem_sys.h"
@@ -61,6 +63,29 @@ static bool data_loadable(const struct vcpu *v, u16 sel, u32 attr)
     if ((attr & (SEG_CODE | SEG_CONFORM)) == (SEG_CODE | SEG_CONFORM))
         return true;
     return SEL_RPL(sel) <= SEG_DPL(attr) && v->cpl <= SEG_DPL(attr);
+}
+
+bool sem_try_load_segment(struct vcpu *v, enum seg_reg seg, u16 sel)
+{
+    if (!cpu_protected(v) || seg == SEG_SS)
+        return false;
+    if (SEL_IS_NULL(sel)) {
+        load_null(v, seg, sel);
+        return true;
+    }
+    struct descriptor d = {.lin = v->gdtr.base + (sel & ~7u)};
+    if (!v->long_mode)
+        d.lin &= 0xffffffff;
+    const struct tlb_entry *e = tlb_entry(v, TLB_KERNEL, d.lin);
+    if (sel & SEL_TI || (sel | 7u) > v->gdtr.limit || !tlb_hit(e->read, d.lin, 8))
+        return false;
+    d.lo = ram_load(tlb_hva(e, d.lin), 8);
+    u32 attr = desc_attr(&d), need = SEG_P | SEG_ACCESSED;
+    if ((attr & need) != need || !data_loadable(v, sel, attr))
+        return false;
+    v->seg[seg] = desc_to_segment(&d, sel);
+    update(v, seg);
+    return true;
 }
 
 void sem_load_segment(struct vcpu *v, enum seg_reg seg, u16 sel)

@@ -1,8 +1,9 @@
 /*
  * SYSCALL, SYSRET, SYSENTER and SYSEXIT. The vendors differ: Intel has SYSCALL in 64-bit mode only
  * and SYSENTER in every protected mode; AMD has SYSCALL everywhere and no SYSENTER in long mode
- * (SDM vol. 2; AMD APM vol. 3).
+ * (SDM vol. 2; AMD APM vol. 3). Compiled to use general registers only, like sem_segment.c.
  */
+#include "engine/sem/sem.h"
 #include "engine/sem/sem_sys.h"
 
 #define ATTR_CODE (SEG_P | SEG_S | SEG_CODE | SEG_READABLE | SEG_ACCESSED | SEG_G)
@@ -20,17 +21,14 @@ static void set_code(struct vcpu *v, u16 sel, bool code64, unsigned cpl)
     v->cpl = (u8)cpl;
 }
 
-static void require_syscall(struct vcpu *v)
+static bool syscall_works(const struct vcpu *v)
 {
     bool here = is_intel(v) ? v->mode == MODE_LONG64 : cpu_protected(v);
-    if (!here || !(v->efer & EFER_SCE))
-        fault_ud(v);
+    return here && v->efer & EFER_SCE;
 }
 
-static void syscall(struct vcpu *v, const struct insn *i)
+static void do_syscall(struct vcpu *v)
 {
-    (void)i;
-    require_syscall(v);
     u16 sel = (u16)(v->msr.star >> 32) & 0xfffc;
     u64 flags = v->rflags & ~FLAG_RF;
     v->gpr[RCX] = v->rip;
@@ -47,6 +45,14 @@ static void syscall(struct vcpu *v, const struct insn *i)
     v->rflags = flags | FLAG_ONE;
     cpu_update_mode(v);
 }
+
+static void syscall(struct vcpu *v, const struct insn *i)
+{
+    (void)i;
+    if (!syscall_works(v))
+        fault_ud(v);
+    do_syscall(v);
+}
 SEM_SAME(syscall, syscall);
 
 #define SYSRET_FLAGS 0x3c7fd7ULL
@@ -62,37 +68,47 @@ static void sysret_ss(struct vcpu *v, u16 sel)
     v->seg[SEG_SS].attr |= 3 << 5;
 }
 
-static void sysret(struct vcpu *v, const struct insn *i)
+static bool sysret_rip_ok(const struct vcpu *v, bool to64)
 {
-    require_syscall(v);
-    require_cpl0(v);
-    bool to64 = i->opsize == 8;
+    return !to64 || !is_intel(v) || canonical(v->gpr[RCX]);
+}
+
+static void do_sysret(struct vcpu *v, bool to64)
+{
     u16 sel = (u16)((v->msr.star >> 48) | 3);
-    u64 rip = to64 ? v->gpr[RCX] : (u32)v->gpr[RCX];
-    if (to64 && is_intel(v) && !canonical(rip))
-        fault_gp(v, 0);
     u64 flags = v->long_mode ? (v->gpr[R11] & SYSRET_FLAGS) | FLAG_ONE : v->rflags | FLAG_IF;
-    v->rip = rip;
+    v->rip = to64 ? v->gpr[RCX] : (u32)v->gpr[RCX];
     set_code(v, to64 ? (u16)(sel + 16) : sel, to64, 3);
     sysret_ss(v, (u16)(sel + 8));
     v->rflags = flags;
     cpu_update_mode(v);
 }
+
+static void sysret(struct vcpu *v, const struct insn *i)
+{
+    bool to64 = i->opsize == 8;
+    if (!syscall_works(v))
+        fault_ud(v);
+    require_cpl0(v);
+    if (!sysret_rip_ok(v, to64))
+        fault_gp(v, 0);
+    do_sysret(v, to64);
+}
 SEM_SAME(sysret, sysret);
 
 /* What SYSENTER and SYSEXIT have in common. */
-static void require_sysenter(struct vcpu *v)
+static bool sysenter_known(const struct vcpu *v)
 {
-    if (!is_intel(v) && v->long_mode)
-        fault_ud(v);
-    if (v->mode == MODE_REAL || !(v->msr.sysenter_cs & 0xfffc))
-        fault_gp(v, 0);
+    return is_intel(v) || !v->long_mode;
 }
 
-static void sysenter(struct vcpu *v, const struct insn *i)
+static bool sysenter_works(const struct vcpu *v)
 {
-    (void)i;
-    require_sysenter(v);
+    return v->mode != MODE_REAL && v->msr.sysenter_cs & 0xfffc;
+}
+
+static void do_sysenter(struct vcpu *v)
+{
     u16 sel = (u16)v->msr.sysenter_cs & 0xfffc;
     v->rflags &= ~(FLAG_VM | FLAG_IF | FLAG_RF);
     set_code(v, sel, v->long_mode, 0);
@@ -101,16 +117,26 @@ static void sysenter(struct vcpu *v, const struct insn *i)
     v->rip = v->long_mode ? v->msr.sysenter_eip : (u32)v->msr.sysenter_eip;
     cpu_update_mode(v);
 }
+
+static void sysenter(struct vcpu *v, const struct insn *i)
+{
+    (void)i;
+    if (!sysenter_known(v))
+        fault_ud(v);
+    if (!sysenter_works(v))
+        fault_gp(v, 0);
+    do_sysenter(v);
+}
 SEM_SAME(sysenter, sysenter);
 
-static void sysexit(struct vcpu *v, const struct insn *i)
+static bool sysexit_target_ok(const struct vcpu *v, bool to64)
 {
-    require_sysenter(v);
-    require_cpl0(v);
-    bool to64 = i->opsize == 8;
+    return !to64 || (canonical(v->gpr[RDX]) && canonical(v->gpr[RCX]));
+}
+
+static void do_sysexit(struct vcpu *v, bool to64)
+{
     u64 rip = v->gpr[RDX], rsp = v->gpr[RCX];
-    if (to64 && (!canonical(rip) || !canonical(rsp)))
-        fault_gp(v, 0);
     u16 sel = (u16)((v->msr.sysenter_cs + (to64 ? 32 : 16)) | 3);
     v->rip = to64 ? rip : (u32)rip;
     v->gpr[RSP] = to64 ? rsp : (u32)rsp;
@@ -118,4 +144,43 @@ static void sysexit(struct vcpu *v, const struct insn *i)
     set_flat(v, SEG_SS, (u16)(sel + 8), ATTR_DATA, 3);
     cpu_update_mode(v);
 }
+
+static void sysexit(struct vcpu *v, const struct insn *i)
+{
+    bool to64 = i->opsize == 8;
+    if (!sysenter_known(v))
+        fault_ud(v);
+    if (!sysenter_works(v) || v->cpl != 0 || !sysexit_target_ok(v, to64))
+        fault_gp(v, 0);
+    do_sysexit(v, to64);
+}
 SEM_SAME(sysexit, sysexit);
+
+/* --- for translated code --- */
+
+bool sem_try_system_call(struct vcpu *v, bool sysenter)
+{
+    if (sysenter ? !sysenter_known(v) || !sysenter_works(v) : !syscall_works(v))
+        return false;
+    if (sysenter)
+        do_sysenter(v);
+    else
+        do_syscall(v);
+    return true;
+}
+
+bool sem_try_system_return(struct vcpu *v, bool sysexit, bool to64)
+{
+    if (v->cpl != 0)
+        return false;
+    if (sysexit) {
+        if (!sysenter_known(v) || !sysenter_works(v) || !sysexit_target_ok(v, to64))
+            return false;
+        do_sysexit(v, to64);
+        return true;
+    }
+    if (!syscall_works(v) || !sysret_rip_ok(v, to64))
+        return false;
+    do_sysret(v, to64);
+    return true;
+}
