@@ -92,7 +92,7 @@ static void jump_clear(struct bt_cpu *b, unsigned table)
     for (unsigned n = 0; logged > JUMP_LOG && n < JUMP_ENTRIES; n++)
         b->jump[table][n].tag = NO_RIP;
     b->jump_logged[table] = 0;
-    b->jump_local[table] = false;
+    b->jump_local[table] = b->jump_based[table] = false;
     memset(b->jump_pages[table], 0, sizeof(b->jump_pages[table]));
 }
 
@@ -145,6 +145,7 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
     j->target = (u64)(uintptr_t)tcache_rx(b->bt->tc, f->entry_image);
     *page_word(b, table, lin) |= page_bit(lin);
     b->jump_local[table] |= !global;
+    b->jump_based[table] |= b->bt->tc->key[f->key].cs_base != 0;
 }
 
 /* Where the table says that CS:RIP is; the key must be current. */
@@ -171,14 +172,17 @@ static void jump_clear_if(struct bt_cpu *b, unsigned table, unsigned index, u64 
         j->tag = NO_RIP;
 }
 
-/* Takes the targets in this page out. */
+/* Takes the targets in this page out. Without a base their RIPs, and so their places, are a range.
+ */
 static void jump_clear_page(struct bt_cpu *b, unsigned table, u64 page)
 {
     unsigned logged = b->jump_logged[table];
+    bool based = b->jump_based[table];
+    u64 first = based ? 0 : page, entries = based ? JUMP_ENTRIES : PAGE_SIZE;
     for (unsigned n = 0; logged <= JUMP_LOG && n < logged; n++)
         jump_clear_if(b, table, b->jump_log[table][n], page);
-    for (unsigned n = 0; logged > JUMP_LOG && n < JUMP_ENTRIES; n++)
-        jump_clear_if(b, table, n, page);
+    for (u64 n = 0; logged > JUMP_LOG && n < entries; n++)
+        jump_clear_if(b, table, (unsigned)((first + n) % JUMP_ENTRIES), page);
 }
 
 /* vcpu.tlb_flushed: targets are known by address only as long as the mapping stays. */

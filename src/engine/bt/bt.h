@@ -173,9 +173,9 @@ struct bt {
 /* Tables of jump targets. 64-bit code has one for each kind of TLB context, whose entries all
  * belong to one key; in the last two, for all other code, the key is part of the tag. */
 #define JUMP_TABLES  5
-#define JUMP_LEGACY  3    /* and the one behind it: of the user, of the kernel */
-#define JUMP_ENTRIES 8192 /* by the low bits of RIP */
-#define JUMP_LOG     512  /* entries made since a table was cleared that are listed */
+#define JUMP_LEGACY  3     /* and the one behind it: of the user, of the kernel */
+#define JUMP_ENTRIES 16384 /* by the low bits of RIP */
+#define JUMP_LOG     512   /* entries made since a table was cleared that are listed */
 #define JUMP_PAGES   4096
 
 static inline unsigned jump_table(bool wide, unsigned ctx)
@@ -284,6 +284,7 @@ struct bt_cpu {
     u32 generation;                    /* of the cache, when this vCPU looked last */
     struct recent_key recent[BT_RECENT_KEYS]; /* two for each hash of the words */
     u32 wide_number[BT_WIDE_KEYS]; /* of 64-bit code, by cpl, ctx and bits of the key; or NO_KEY */
+    bool jump_based[JUMP_TABLES];  /* it has some whose CS has a base */
     bool jump_local[JUMP_TABLES];  /* jump[] has targets in pages that are not global */
     u16 jump_logged[JUMP_TABLES];  /* entries made since it was empty; > JUMP_LOG: too many */
     u16 jump_log[JUMP_TABLES][JUMP_LOG];          /* their numbers */
