@@ -6,11 +6,12 @@
  */
 #include "engine/bt/mem_scheme.h"
 
-/* With several vCPUs stores have to look at the page's code mask. */
+/* Not in kernels, which work for one process after the other: there spans are filled too often.
+ * With several vCPUs stores have to look at the page's code mask. */
 static bool span_fits(const struct trans *t, const struct request *r)
 {
     u64 gpa = t->f->gpa + t->off[t->cur];
-    return t->extend && t->tc->spans < TUNE_BT_SPANS && !(checks_write(r) && t->bt->several) &&
+    return t->extend && t->key.cpl == 3 && t->tc->spans < TUNE_BT_SPANS && !(checks_write(r) && t->bt->several) &&
            !(t->tc->learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS);
 }
 
