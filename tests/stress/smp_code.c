@@ -301,3 +301,48 @@ TEST(both_generate_on_same_pages)
     both(generate);
     count("functions", executed);
 }
+
+/* A jump to itself, by its register, at an address that is the start of a page, is left only by
+ * interrupts. */
+static volatile u32 spins, spinner_done, kicker_done;
+
+static void on_leave_spin(struct frame *f)
+{
+    if (f->ip == (ulong)window(0))
+        f->ip = (ulong)frames[1];
+    acknowledged = acknowledged + 1;
+    notify();
+    eoi();
+}
+
+static void spin_and_interrupt(u32 cpu)
+{
+    if (cpu == 0) {
+        while (!spinner_done && !failed() && interrupt_other(VECTOR_SYNC))
+            ;
+        kicker_done = 1;
+        notify();
+        return;
+    }
+    __asm__ volatile("sti" ::: "memory");
+    while (spins < MANY && time_left() && !failed()) {
+        EXPECT(run(window(0), WINDOW_ADDR, 0), 7);
+        spins = spins + 1;
+    }
+    spinner_done = 1;
+    wait_for(&kicker_done, 1);
+    __asm__ volatile("cli" ::: "memory");
+}
+
+TEST(indirect_jumps_are_interrupted)
+{
+    map(0, 0, P_RW | P_G);
+    frames[0][0] = 0xff; /* jmp *%ecx */
+    frames[0][1] = 0xe1;
+    put_constant(frames[1], 7);
+    on_trap(VECTOR_SYNC, on_leave_spin);
+    both(spin_and_interrupt);
+    on_trap(VECTOR_SYNC, 0);
+    toggle_global();
+    count("interrupts", spins);
+}

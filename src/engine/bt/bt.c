@@ -31,11 +31,31 @@ static void on_code_write(void *ctx, u64 page, u64 chunks)
     tcache_invalidate(bt->tc, page, chunks);
 }
 
+void bt_cpu_kick(struct bt_cpu *b)
+{
+    __atomic_store_n(&b->poll, BT_POLL_TRAP, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&b->jump_mask, 0, __ATOMIC_SEQ_CST);
+    for (unsigned table = 0; table < JUMP_TABLES; table++)
+        __atomic_store_n(&b->jump[table][0].tag, NO_RIP, __ATOMIC_SEQ_CST);
+}
+
+/* Undoes kicks; what they were for must be looked at afterwards. */
+static void forget_kicks(struct bt_cpu *b)
+{
+    __atomic_store_n(&b->poll, (u64)(uintptr_t)&b->poll, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&b->jump_mask, JUMP_MASK, __ATOMIC_SEQ_CST);
+}
+
+static bool kicked(const struct bt_cpu *b)
+{
+    return __atomic_load_n(&b->poll, __ATOMIC_SEQ_CST) == BT_POLL_TRAP;
+}
+
 static void kick_all(void *ctx)
 {
     struct bt *bt = ctx;
     for (unsigned n = 0; n < bt->m->ncpus; n++)
-        __atomic_store_n(&bt_cpu(bt->m->vcpu[n])->poll, BT_POLL_TRAP, __ATOMIC_SEQ_CST);
+        bt_cpu_kick(bt_cpu(bt->m->vcpu[n]));
 }
 
 static void bt_free(struct bt *bt)
@@ -133,16 +153,14 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
         return;
     if (f->gpa2 != NO_GPA || !b->chain) /* run_block: indirect jumps are to come back */
         return;
-    if (wide && b->jump_key[table] != f->key) {
-        jump_clear(b, table);
-        b->jump_key[table] = f->key;
-    }
-    unsigned index = f->rip % JUMP_ENTRIES;
+    unsigned index = jump_index(f->rip);
     struct jump_entry *j = &b->jump[table][index];
     if (j->tag == NO_RIP)
         jump_note(b, table, index);
-    j->tag = jump_tag(wide, f->key, f->rip);
     j->target = (u64)(uintptr_t)tcache_rx(b->bt->tc, f->entry_image);
+    __atomic_store_n(&j->tag, jump_tag(wide, f->key, f->rip), __ATOMIC_SEQ_CST);
+    if (unlikely(kicked(b))) /* and the first entry must stay empty */
+        __atomic_store_n(&j->tag, NO_RIP, __ATOMIC_SEQ_CST);
     *page_word(b, table, lin) |= page_bit(lin);
     b->jump_local[table] |= !global;
     b->jump_based[table] |= b->bt->tc->key[f->key].cs_base != 0;
@@ -154,8 +172,8 @@ static const void *jump_find(struct vcpu *v)
     struct bt_cpu *b = bt_cpu(v);
     bool wide = v->mode == MODE_LONG64;
     unsigned table = jump_table(wide, v->tlb_ctx);
-    const struct jump_entry *j = &b->jump[table][v->rip % JUMP_ENTRIES];
-    if (j->tag != jump_tag(wide, b->key, v->rip) || (wide && b->jump_key[table] != b->key))
+    const struct jump_entry *j = &b->jump[table][jump_index(v->rip)];
+    if (j->tag != jump_tag(wide, b->key, v->rip))
         return NULL;
     return (const void *)(uintptr_t)j->target;
 }
@@ -178,11 +196,11 @@ static void jump_clear_page(struct bt_cpu *b, unsigned table, u64 page)
 {
     unsigned logged = b->jump_logged[table];
     bool based = b->jump_based[table];
-    u64 first = based ? 0 : page, entries = based ? JUMP_ENTRIES : PAGE_SIZE;
+    unsigned first = based ? 0 : jump_index(page), entries = based ? JUMP_ENTRIES : PAGE_SIZE / 2;
     for (unsigned n = 0; logged <= JUMP_LOG && n < logged; n++)
         jump_clear_if(b, table, b->jump_log[table][n], page);
-    for (u64 n = 0; logged > JUMP_LOG && n < entries; n++)
-        jump_clear_if(b, table, (unsigned)((first + n) % JUMP_ENTRIES), page);
+    for (unsigned n = 0; logged > JUMP_LOG && n < entries; n++)
+        jump_clear_if(b, table, (first + n) % JUMP_ENTRIES, page);
 }
 
 /* vcpu.tlb_flushed: targets are known by address only as long as the mapping stays. */
@@ -220,7 +238,7 @@ static int bt_attach(void *engine, struct vcpu *v, struct error *err)
     b->bt = engine;
     b->v = v;
     b->chain = true;
-    b->poll = (u64)(uintptr_t)&b->poll;
+    forget_kicks(b);
     memset(b->jump_logged, 0xff, sizeof(b->jump_logged)); /* all are to be cleared */
     int rc = native_create(v, err);
     if (rc == 0)
@@ -256,7 +274,7 @@ static void bt_state_changed(void *engine, struct vcpu *v)
 static void bt_kick(void *engine, struct vcpu *v)
 {
     (void)engine;
-    __atomic_store_n(&bt_cpu(v)->poll, BT_POLL_TRAP, __ATOMIC_SEQ_CST);
+    bt_cpu_kick(bt_cpu(v));
 }
 
 /* --- keys --- */
@@ -321,6 +339,12 @@ static void update_wide_key(struct vcpu *v)
         *number = number_of(b, &words);
     }
     b->key = *number;
+    /* Translated code looks targets up by RIP alone: all must be of the key that it runs with. */
+    unsigned table = jump_table(true, v->tlb_ctx);
+    if (unlikely(b->jump_key[table] != b->key)) {
+        jump_clear(b, table);
+        b->jump_key[table] = b->key;
+    }
 }
 
 static inline bool is_recent(const struct recent_key *r, const struct key_words *k)
@@ -420,7 +444,7 @@ const void *bt_next_by_key(struct vcpu *v)
 {
     struct bt_cpu *b = bt_cpu(v);
     b->left = NULL;
-    if (bt_disturbed(v) || vcpu_events(v) || !b->chain || b->poll == BT_POLL_TRAP)
+    if (bt_disturbed(v) || vcpu_events(v) || !b->chain || kicked(b))
         return NULL;
     const void *target = jump_find(v);
     if (!target)
@@ -582,7 +606,7 @@ static bool turn(struct vcpu *v, struct vm_exit *exit)
 {
     struct bt_cpu *b = bt_cpu(v);
     bool shadow = false;
-    __atomic_store_n(&b->poll, (u64)(uintptr_t)&b->poll, __ATOMIC_SEQ_CST);
+    forget_kicks(b);
     see_flush(b); /* after: a kick for a flush must not be lost */
     v->code_written = 0;
     if (unlikely(events_due(v))) {
@@ -639,7 +663,7 @@ static unsigned bt_run_block(void *engine, struct vcpu *v, struct vm_exit *exit)
     tcache_enter(bt->tc);
     int why = setjmp(v->unwind);
     if (why == UNWIND_NONE) {
-        __atomic_store_n(&b->poll, (u64)(uintptr_t)&b->poll, __ATOMIC_SEQ_CST);
+        forget_kicks(b);
         see_flush(b); /* after: a kick for a flush must not be lost */
         v->code_written = 0;
         run_here(v, false);

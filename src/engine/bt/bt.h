@@ -174,9 +174,15 @@ struct bt {
  * belong to one key; in the last two, for all other code, the key is part of the tag. */
 #define JUMP_TABLES  5
 #define JUMP_LEGACY  3     /* and the one behind it: of the user, of the kernel */
-#define JUMP_ENTRIES 16384 /* by the low bits of RIP */
-#define JUMP_LOG     512   /* entries made since a table was cleared that are listed */
+#define JUMP_ENTRIES 16384 /* by the low bits of RIP, without the lowest */
+#define JUMP_MASK    ((JUMP_ENTRIES - 1) << 1)
+#define JUMP_LOG     512 /* entries made since a table was cleared that are listed */
 #define JUMP_PAGES   4096
+
+static inline unsigned jump_index(u64 rip)
+{
+    return (rip & JUMP_MASK) >> 1;
+}
 
 static inline unsigned jump_table(bool wide, unsigned ctx)
 {
@@ -244,8 +250,11 @@ struct jump_entry {
     u64 tag;    /* NO_RIP: empty */
     u64 target; /* executable address of entry_image */
 };
-#define NO_RIP 0x8000000000000000ULL /* not canonical */
-#define NO_GPA (~0ULL)
+/* What the masked RIP is multiplied by: the greatest scale of an index register, so its lowest bit
+ * is masked, too. */
+#define JUMP_SCALE (sizeof(struct jump_entry) / 2)
+#define NO_RIP     0x8000000000000000ULL /* not canonical */
+#define NO_GPA     (~0ULL)
 
 /* A decoded instruction of a site, kept because sites that come to C come again. */
 struct site_insn {
@@ -261,10 +270,12 @@ struct recent_key {
 };
 
 struct bt_cpu {
-    u64 poll;     /* address that translated code reads at back edges; BT_POLL_TRAP: none to be
-                     read, so the read faults and the fragment is left */
-    u64 host_sp;  /* the stack of the C code that entered */
-    u64 slow_lin; /* linear address of the access that missed */
+    u64 poll;      /* address that translated code reads at back edges; BT_POLL_TRAP: none to be
+                      read, so the read faults and the fragment is left */
+    u32 jump_mask; /* JUMP_MASK for lookups of jump targets; 0 to have all of them miss: they then
+                      compare with the first entries, which are emptied with it */
+    u64 host_sp;   /* the stack of the C code that entered */
+    u64 slow_lin;  /* linear address of the access that missed */
     u64 stored_lin;
     u64 image;          /* of the flags, while in C */
     u64 site;           /* index of the site that called, or of the exit taken */
@@ -301,6 +312,8 @@ struct bt_cpu {
 };
 
 #define BT_POLL_TRAP 8ULL
+/* Makes the vCPU leave translated code soon; from any thread. */
+void bt_cpu_kick(struct bt_cpu *b);
 
 _Static_assert(TUNE_BT_SPANS <= NO_NUMBER, "numbers of spans have 16 bits");
 _Static_assert(sizeof(struct bt_cpu) <= ENGINE_AREA_BYTES, "engine_area is too small");

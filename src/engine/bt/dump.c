@@ -85,6 +85,7 @@ const char *bt_dump_field(i64 disp)
         {VCPU_AT(seg), sizeof(((struct vcpu *)0)->seg), "segment"},
         {VCPU_AT(l1), sizeof(((struct vcpu *)0)->l1), "TLB"},
         {BT_AT(poll), sizeof(u64), "events"},
+        {BT_AT(jump_mask), sizeof(u32), "events"},
         {BT_AT(operand), sizeof(u64), "operand"},
         {BT_AT(stack_page), sizeof(((struct bt_cpu *)0)->stack_page), "stack page"},
         {BT_AT(span), sizeof(((struct bt_cpu *)0)->span), "span"},

@@ -316,6 +316,12 @@ void emit_jmp_mem(struct emit *e, const struct hmem *m)
     emit_op_mem(e, &o, 4, m);
 }
 
+void emit_jmp_reg(struct emit *e, unsigned reg)
+{
+    struct opcode o = {.size = 4, .code = 0xff};
+    emit_op_reg(e, &o, 4, reg);
+}
+
 u8 *emit_jrcxz(struct emit *e, unsigned size)
 {
     if (size == 4)

@@ -112,6 +112,7 @@ void emit_image_to_flags(struct emit *e);
 u8 *emit_jmp(struct emit *e, const u8 *target);
 u8 *emit_jcc(struct emit *e, unsigned cc, const u8 *target);
 void emit_jmp_mem(struct emit *e, const struct hmem *m);
+void emit_jmp_reg(struct emit *e, unsigned reg);
 /* JRCXZ (size 8) or JECXZ over the next n bytes; returns the displacement byte. */
 u8 *emit_jrcxz(struct emit *e, unsigned size);
 /* The displacement byte at `at` leads here. */

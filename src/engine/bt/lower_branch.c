@@ -60,71 +60,67 @@ bool can_branch(const struct trans *t, const struct insn *i)
 
 /* --- indirect --- */
 
+/* The target is in a register of the guest or in T1, its place in the jump table in T0. */
 static struct hmem jump_at(const struct trans *t, size_t field)
 {
     struct hmem m =
         hmem_vcpu(BT_AT(jump) + field +
                   jump_table(t->wide, t->key.ctx) * JUMP_ENTRIES * sizeof(struct jump_entry));
-    m.base = H_T0;
+    m.index = H_T0;
+    m.scale = 3;
     return m;
 }
 
-/* T1 is the target: T0 becomes its place in the jump table, or C executes the instruction. */
-static void emit_lookup(struct trans *t)
+_Static_assert(JUMP_SCALE == 8, "jump_at() scales by 8");
+
+/* T0 becomes the place in the jump table of the target, which is in a host register, or C executes
+ * the instruction. If the vCPU is kicked it does so, too. */
+static void emit_lookup(struct trans *t, unsigned target)
 {
     struct emit *e = &t->e;
-    u32 site = site_new(t, SITE_END, NULL);
-    u8 *poll = emit_poll(t);
-    struct cold *c = cold_new(t, site);
-    c->trap = trap_add(t, poll) + 1;
-    emit_mov_reg(e, 4, H_T0, H_T1);
-    emit_shift_imm(e, SHIFT_SHL, 4, H_T0, 4);
-    emit_alu_imm(e, ALU_AND, 4, H_T0, (JUMP_ENTRIES - 1) << 4);
+    struct hmem mask = hmem_vcpu(BT_AT(jump_mask));
+    struct cold *c = cold_new(t, site_new(t, SITE_END, NULL));
+    emit_load(e, 4, H_T0, &mask);
+    emit_alu_reg(e, ALU_AND, 4, H_T0, target);
     struct hmem tag = jump_at(t, offsetof(struct jump_entry, tag));
     if (!t->wide) {
         emit_mov_imm(e, H_T2, jump_tag(false, t->f->key, 0));
-        emit_alu_reg(e, ALU_OR, 8, H_T2, H_T1);
+        emit_alu_reg(e, ALU_OR, 8, H_T2, target);
     }
-    emit_alu_load(e, ALU_CMP, 8, t->wide ? H_T1 : H_T2, &tag);
+    emit_alu_load(e, ALU_CMP, 8, t->wide ? target : H_T2, &tag);
     c->from[0] = emit_jcc(e, 5, NULL);
 }
 
-/* T1 = the target of an indirect jump or call. */
-static void load_target(struct trans *t, const struct insn *i)
+/* Returns the host register that has the target of an indirect jump or call: T1, or where the
+ * guest has it. */
+static unsigned load_target(struct trans *t, const struct insn *i)
 {
     const struct operand *o = &i->opd[0];
     struct hmem m;
     if (o->kind == OPD_MEM) {
         mem_access(t, i->opsize, ACCESS_READ, &m);
     } else if (host_reg(o->reg) != H_NONE) {
+        if (t->wide)
+            return host_reg(o->reg);
         if (i->opsize == 2)
             emit_movzx(&t->e, 2, H_T1, host_reg(o->reg));
         else
-            emit_mov_reg(&t->e, i->opsize, H_T1, host_reg(o->reg));
-        return;
+            emit_mov_reg(&t->e, 4, H_T1, host_reg(o->reg));
+        return H_T1;
     } else {
         m = hmem_vcpu(VCPU_AT(gpr) + 8 * o->reg);
     }
     emit_load_zx(&t->e, i->opsize, H_T1, &m);
+    return H_T1;
 }
 
 static void lower_jmp_ind(struct trans *t, const struct insn *i)
 {
-    flags_image(t);
-    load_target(t, i);
-    emit_lookup(t);
     struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
+    flags_image(t);
+    emit_lookup(t, load_target(t, i));
     emit_jmp_mem(&t->e, &target);
     t->ended = true;
-}
-
-/* Writes the return address; RSP is not changed yet. */
-static void push_return(struct trans *t, const struct insn *i)
-{
-    u64 next = next_rip(t) & size_mask(i->opsize);
-    struct hmem m;
-    mem_access_at(t, RSP, -(i64)i->opsize, SEG_SS, i->opsize, ACCESS_WRITE, &m);
-    emit_store_rip(t, i->opsize, &m, next);
 }
 
 static void move_stack(struct trans *t, i64 n)
@@ -133,31 +129,71 @@ static void move_stack(struct trans *t, i64 n)
     emit_lea(&t->e, t->key.stack, RSP, &m);
 }
 
+static void stack_access(struct trans *t, const struct insn *i, struct hmem *m)
+{
+    mem_access_at(t, RSP, -(i64)i->opsize, SEG_SS, i->opsize, ACCESS_WRITE, m);
+}
+
+static u64 return_rip(const struct trans *t, const struct insn *i)
+{
+    return next_rip(t) & size_mask(i->opsize);
+}
+
+/* Is it, as an immediate operand, what is to be stored? */
+static bool short_return(const struct trans *t, const struct insn *i)
+{
+    u64 next = return_rip(t, i);
+    return i->opsize < 8 || next == (u64)(i64)(i32)next;
+}
+
+/* Writes the return address, and RSP changes. */
+static void push_return(struct trans *t, const struct insn *i, const struct hmem *m)
+{
+    emit_store_rip(t, i->opsize, m, return_rip(t, i));
+    move_stack(t, -(i64)i->opsize);
+}
+
+/* The check of the stack comes before the lookup, so that the way from the target to the jump is
+ * short: wrong guesses of the host are found out sooner. */
 static void lower_call_ind(struct trans *t, const struct insn *i)
 {
-    struct hmem operand = hmem_vcpu(BT_AT(operand));
-    flags_image(t);
-    load_target(t, i);
-    emit_lookup(t);
+    struct hmem operand = hmem_vcpu(BT_AT(operand)), m;
     struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
+    bool member = t->plan[t->cur][1].role == PLAN_MEMBER;
+    flags_image(t);
+    if (!member) {
+        stack_access(t, i, &m);
+        emit_store(&t->e, 8, &operand, H_T0);
+    }
+    emit_lookup(t, load_target(t, i));
     emit_load(&t->e, 8, H_T1, &target);
-    emit_store(&t->e, 8, &operand, H_T1);
-    push_return(t, i);
-    move_stack(t, -(i64)i->opsize);
+    if (member) {
+        stack_access(t, i, &m);
+    } else {
+        emit_load(&t->e, 8, H_T0, &operand);
+        if (!t->wide)
+            mem_lin_at(t, RSP, -(i64)i->opsize, SEG_SS, H_T2);
+    }
+    bool kept = short_return(t, i) && !t->written;
+    if (!kept)
+        emit_store(&t->e, 8, &operand, H_T1);
+    push_return(t, i, &m);
     emit_insn_done(t);
-    emit_jmp_mem(&t->e, &operand);
+    if (kept)
+        emit_jmp_reg(&t->e, H_T1);
+    else
+        emit_jmp_mem(&t->e, &operand);
     t->ended = true;
 }
 
 static void lower_ret(struct trans *t, const struct insn *i)
 {
-    struct hmem m;
+    struct hmem m, target = jump_at(t, offsetof(struct jump_entry, target));
     flags_image(t);
     mem_access_at(t, RSP, 0, SEG_SS, i->opsize, ACCESS_READ, &m);
     emit_load_zx(&t->e, i->opsize, H_T1, &m);
-    emit_lookup(t);
+    emit_lookup(t, H_T1);
     move_stack(t, (i64)i->opsize + (i64)(i->imm & 0xffff));
-    struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
     emit_jmp_mem(&t->e, &target);
     t->ended = true;
 }
@@ -166,8 +202,9 @@ static void lower_ret(struct trans *t, const struct insn *i)
 
 static void lower_call(struct trans *t, const struct insn *i)
 {
-    push_return(t, i);
-    move_stack(t, -(i64)i->opsize);
+    struct hmem m;
+    stack_access(t, i, &m);
+    push_return(t, i, &m);
     emit_insn_done(t);
     emit_exit(t, target_of(t, i, next_rip(t)));
 }

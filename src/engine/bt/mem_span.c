@@ -11,7 +11,8 @@
 static bool span_fits(const struct trans *t, const struct request *r)
 {
     u64 gpa = t->f->gpa + t->off[t->cur];
-    return t->extend && t->key.cpl == 3 && t->tc->spans < TUNE_BT_SPANS && !(checks_write(r) && t->bt->several) &&
+    return t->extend && t->key.cpl == 3 && t->tc->spans < TUNE_BT_SPANS &&
+           !(checks_write(r) && t->bt->several) &&
            !(t->tc->learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS);
 }
 

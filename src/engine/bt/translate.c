@@ -155,10 +155,12 @@ void emit_store_rip(struct trans *t, unsigned size, const struct hmem *m, u64 va
 
 /* --- sites and traps --- */
 
-/* Does it check more than that its access is allowed: alignment, or x87 exceptions? */
+/* Does it check more than that its access is allowed: alignment, x87 exceptions, or a target that
+ * is looked up behind the check of the stack? */
 static bool may_refuse(const struct insn *i)
 {
-    return i->cls == CLASS_FPU || i->cls == CLASS_SIMD || i->op == OP_CMPXCHG16B;
+    return i->cls == CLASS_FPU || i->cls == CLASS_SIMD || i->op == OP_CMPXCHG16B ||
+           i->op == OP_CALL_IND;
 }
 
 u32 site_new(struct trans *t, enum site_kind kind, struct site **out)
