@@ -147,7 +147,7 @@ enum cpu_mode {
 };
 
 /* Bytes for an engine's own state in struct vcpu. */
-#define ENGINE_AREA_BYTES (5 * MIB)
+#define ENGINE_AREA_BYTES (6 * MIB)
 
 struct vcpu {
     /* General state; an engine's hot fields come first. */

@@ -146,7 +146,7 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
 {
     struct bt_cpu *b = bt_cpu(v);
     bool wide = v->mode == MODE_LONG64;
-    unsigned table = jump_table(wide, v->tlb_ctx);
+    unsigned table = jump_table(wide, v->tlb_ctx, b->key);
     bool global = tlb_page_global(v, lin);
     /* One local page would cost the kernel's table with each change of the address space. */
     if (v->cpl < 3 && v->cr4 & CR4_PGE && !global)
@@ -171,7 +171,7 @@ static const void *jump_find(struct vcpu *v)
 {
     struct bt_cpu *b = bt_cpu(v);
     bool wide = v->mode == MODE_LONG64;
-    unsigned table = jump_table(wide, v->tlb_ctx);
+    unsigned table = jump_table(wide, v->tlb_ctx, b->key);
     const struct jump_entry *j = &b->jump[table][jump_index(v->rip)];
     if (j->tag != jump_tag(wide, b->key, v->rip))
         return NULL;
@@ -340,7 +340,7 @@ static void update_wide_key(struct vcpu *v)
     }
     b->key = *number;
     /* Translated code looks targets up by RIP alone: all must be of the key that it runs with. */
-    unsigned table = jump_table(true, v->tlb_ctx);
+    unsigned table = jump_table(true, v->tlb_ctx, b->key);
     if (unlikely(b->jump_key[table] != b->key)) {
         jump_clear(b, table);
         b->jump_key[table] = b->key;

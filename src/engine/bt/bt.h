@@ -171,9 +171,12 @@ struct bt {
 /* --- the vCPU, in vcpu.engine_area --- */
 
 /* Tables of jump targets. 64-bit code has one for each kind of TLB context, whose entries all
- * belong to one key; in the last two, for all other code, the key is part of the tag. */
-#define JUMP_TABLES  5
-#define JUMP_LEGACY  3     /* and the one behind it: of the user, of the kernel */
+ * belong to one key; in the others, for all other code, the key is part of the tag: one of the user
+ * and some of the kernel, by key, because a kernel's code runs under the segments of each process.
+ */
+#define JUMP_LEGACY  3 /* of the user; behind it those of the kernel */
+#define JUMP_KERNELS 4
+#define JUMP_TABLES  (JUMP_LEGACY + 1 + JUMP_KERNELS)
 #define JUMP_ENTRIES 16384 /* by the low bits of RIP, without the lowest */
 #define JUMP_MASK    ((JUMP_ENTRIES - 1) << 1)
 #define JUMP_LOG     512 /* entries made since a table was cleared that are listed */
@@ -184,11 +187,11 @@ static inline unsigned jump_index(u64 rip)
     return (rip & JUMP_MASK) >> 1;
 }
 
-static inline unsigned jump_table(bool wide, unsigned ctx)
+static inline unsigned jump_table(bool wide, unsigned ctx, u32 key)
 {
     static const u8 table[TLB_CONTEXTS] = {
         [TLB_USER] = 0, [TLB_USER_AC] = 0, [TLB_KERNEL] = 1, [TLB_KERNEL_AC] = 2};
-    return wide ? table[ctx] : table[ctx] == 0 ? JUMP_LEGACY : JUMP_LEGACY + 1;
+    return wide ? table[ctx] : table[ctx] == 0 ? JUMP_LEGACY : JUMP_LEGACY + 1 + key % JUMP_KERNELS;
 }
 
 static inline u64 jump_tag(bool wide, u32 key, u64 rip)

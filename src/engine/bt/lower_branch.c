@@ -63,9 +63,9 @@ bool can_branch(const struct trans *t, const struct insn *i)
 /* The target is in a register of the guest or in T1, its place in the jump table in T0. */
 static struct hmem jump_at(const struct trans *t, size_t field)
 {
-    struct hmem m =
-        hmem_vcpu(BT_AT(jump) + field +
-                  jump_table(t->wide, t->key.ctx) * JUMP_ENTRIES * sizeof(struct jump_entry));
+    struct hmem m = hmem_vcpu(BT_AT(jump) + field +
+                              jump_table(t->wide, t->key.ctx, t->f->key) * JUMP_ENTRIES *
+                                  sizeof(struct jump_entry));
     m.index = H_T0;
     m.scale = 3;
     return m;
