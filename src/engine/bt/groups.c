@@ -134,7 +134,7 @@ static void operand_place(const struct trans *t, struct tracker *k, unsigned n)
     for (unsigned o = 0; o < i->nopd; o++) {
         const struct operand *m = &i->opd[o];
         if (m->kind != OPD_MEM || !m->size || i->base >= 16 || i->addrsize != natural(t) ||
-            i->cls == CLASS_STRING || is_hint(i))
+            i->cls == CLASS_STRING || is_hint(i) || is_bit_string(i))
             continue;
         const struct value *b = &k->reg[i->base];
         struct access_place p = {.base = b->id,

@@ -52,8 +52,8 @@ static bool is_generic(const struct insn *i)
     case OP_BT:
     case OP_BTS:
     case OP_BTR:
-    case OP_BTC: /* by a register: any bit of memory */
-        return i->opd[0].kind != OPD_MEM || i->opd[1].kind == OPD_IMM;
+    case OP_BTC:
+        return !is_bit_string(i);
     default:
         return generic[i->op] || (i->op >= OP_SETO && i->op <= OP_SETNLE) ||
                (i->op >= OP_CMOVO && i->op <= OP_CMOVNLE);
@@ -111,6 +111,8 @@ bool can_integer(const struct trans *t, const struct insn *i)
     int mem = memory_operand(i);
     if (mem >= 0 && i->op != OP_LEA && !mem_quick(t, i))
         return false;
+    if (is_bit_string(i))
+        return i->addrsize == (t->wide ? 8 : 4);
     switch (i->op) {
     case OP_LEA:
         return i->nopd == 2;
@@ -459,6 +461,57 @@ static void lower_cmpxchg_pair(struct trans *t)
     flags_made(t);
 }
 
+/* A general register of the guest's to T1, or T0. */
+static unsigned copy_of(struct trans *t, unsigned guest, unsigned tmp)
+{
+    struct hmem home = hmem_vcpu(VCPU_AT(gpr) + 8 * guest);
+    if (host_reg(guest) == H_NONE)
+        emit_load(&t->e, 8, tmp, &home);
+    else
+        emit_mov_reg(&t->e, 8, tmp, host_reg(guest));
+    return tmp;
+}
+
+/* bt_cpu.operand = offset of the element that has the bit, in bytes. */
+static void store_bit_offset(struct trans *t, const struct insn *i)
+{
+    struct hmem operand = hmem_vcpu(BT_AT(operand));
+    unsigned size = t->wide ? 8 : 4, shift = i->opsize == 8 ? 3 : i->opsize / 2;
+    copy_of(t, i->opd[1].reg, H_T1);
+    if (i->opsize < size)
+        emit_movsx(&t->e, size, i->opsize, H_T1, H_T1);
+    emit_shift_imm(&t->e, SHIFT_SAR, size, H_T1, 3 + shift);
+    emit_shift_imm(&t->e, SHIFT_SHL, size, H_T1, shift);
+    emit_store(&t->e, 8, &operand, H_T1);
+}
+
+/* A bit of memory by a register: of the element that is accessed, the low bits of the register name
+ * it. */
+static void lower_bit_string(struct trans *t)
+{
+    const struct insn *i = cur_insn(t);
+    struct opcode test = {.size = i->opsize, .map = MAP_0F, .code = 0xa3};
+    struct parts p;
+    struct hmem m;
+    take_apart(t, i, &p);
+    flags_clobber(t);
+    store_bit_offset(t, i);
+    mem_access(t, i->opsize, i->opd[0].access & OPD_WRITE ? ACCESS_WRITE : ACCESS_READ, &m);
+    mem_fold(t, &m);
+    if (i->op == OP_BT) {
+        emit_load(&t->e, i->opsize, H_T1, &m);
+        unsigned bit = copy_of(t, i->opd[1].reg, H_T0);
+        flags_to_host(t);
+        emit_op_reg(&t->e, &test, bit, H_T1);
+    } else {
+        copy_of(t, i->opd[1].reg, H_T1);
+        emit_alu_imm(&t->e, ALU_AND, 4, H_T1, i->opsize * 8 - 1);
+        flags_to_host(t);
+        emit_op_mem(&t->e, &p.o, H_T1, &m);
+    }
+    flags_made(t);
+}
+
 /* CBW and CWD and their kin. */
 static void lower_extend(struct trans *t)
 {
@@ -540,6 +593,10 @@ bool lower_integer(struct trans *t)
         return false;
     if (is_hint(i))
         return true;
+    if (is_bit_string(i)) {
+        lower_bit_string(t);
+        return true;
+    }
     switch (i->op) {
     case OP_LEA:
         lower_lea(t);

@@ -24,7 +24,8 @@ bool mem_quick(const struct trans *t, const struct insn *i)
 
 static void insn_addr(const struct trans *t, const struct insn *i, struct addr *a)
 {
-    *a = (struct addr){i->base, i->index, i->scale, i->disp, i->seg, i->addrsize, false};
+    *a = (struct addr){i->base, i->index,    i->scale, i->disp,
+                       i->seg,  i->addrsize, false,    is_bit_string(i)};
     if (i->base == REG_RIP) {
         a->rip = true;
         unsigned n = (unsigned)(i - t->insn);
@@ -96,6 +97,10 @@ void emit_lin(struct trans *t, const struct addr *a, unsigned dst, i64 extra)
     emit_sum(t, a, dst, extra, H_NONE);
     if (a->size == 2)
         emit_movzx(e, 2, dst, dst);
+    if (a->operand) {
+        struct hmem operand = hmem_vcpu(BT_AT(operand));
+        emit_alu_load(e, ALU_ADD, t->wide ? 8 : 4, dst, &operand);
+    }
     if (seg_has_base(t, a->seg)) {
         struct hmem base = seg_base_at(a->seg);
         emit_alu_load(e, ALU_ADD, t->wide ? 8 : 4, dst, &base);
@@ -128,7 +133,8 @@ void mem_lin(struct trans *t, const struct insn *i, unsigned dst, i64 extra)
 
 void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned dst)
 {
-    struct addr a = {base, REG_NONE, 0, disp, seg, t->wide ? 8 : 4, false};
+    struct addr a = {
+        .base = base, .index = REG_NONE, .disp = disp, .seg = seg, .size = t->wide ? 8 : 4};
     emit_lin(t, &a, dst, 0);
 }
 
@@ -246,7 +252,11 @@ void mem_access(struct trans *t, unsigned size, enum access access, struct hmem 
 void mem_access_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned size,
                    enum access access, struct hmem *m)
 {
-    struct request r = {.addr = {base, REG_NONE, 0, disp, seg, t->wide ? 8 : 4, false},
+    struct request r = {.addr = {.base = base,
+                                 .index = REG_NONE,
+                                 .disp = disp,
+                                 .seg = seg,
+                                 .size = t->wide ? 8 : 4},
                         .access = access,
                         .size = size,
                         .cold_base = (u8)base,

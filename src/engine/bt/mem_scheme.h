@@ -16,6 +16,7 @@ struct addr {
     unsigned seg;
     unsigned size; /* address size in bytes */
     bool rip;      /* RIP is in disp */
+    bool operand;  /* bt_cpu.operand is added, too */
 };
 
 /* An access as it is emitted: alone, or the first of its group, which checks all of the stretch. */
@@ -86,7 +87,7 @@ static inline bool checks_write(const struct request *r)
 static inline bool simple(const struct trans *t, const struct addr *a)
 {
     return t->wide && a->size == 8 && a->index == REG_NONE && a->base != REG_NONE &&
-           !homed(a->base) && !seg_has_base(t, a->seg) && fits32(a->disp + 64);
+           !homed(a->base) && !a->operand && !seg_has_base(t, a->seg) && fits32(a->disp + 64);
 }
 
 /* A field of the first-level TLB entry at this index, of the TU's context. */

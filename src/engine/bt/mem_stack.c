@@ -9,9 +9,10 @@
 static bool stack_fits(const struct trans *t, const struct request *r)
 {
     const struct addr *a = &r->addr;
-    return !t->bt->several && a->base == RSP && a->index == REG_NONE && !seg_has_base(t, a->seg) &&
-           a->size == (t->wide ? 8 : 4) && fits32(a->disp + STACK_LONG) &&
-           fits32(a->disp - STACK_LONG) && checked_bytes(r) <= STACK_LONG;
+    return !t->bt->several && a->base == RSP && a->index == REG_NONE && !a->operand &&
+           !seg_has_base(t, a->seg) && a->size == (t->wide ? 8 : 4) &&
+           fits32(a->disp + STACK_LONG) && fits32(a->disp - STACK_LONG) &&
+           checked_bytes(r) <= STACK_LONG;
 }
 
 static struct hmem page_field(const struct trans *t, size_t field)

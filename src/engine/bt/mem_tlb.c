@@ -102,7 +102,7 @@ static bool constant_fits(const struct trans *t, const struct request *r)
 {
     const struct addr *a = &r->addr;
     u64 first = constant_lin(t, r) + (u64)(i64)r->plan->low, last = first + checked_bytes(r) - 1;
-    if (rip_moves(t, a))
+    if (rip_moves(t, a) || a->operand)
         return false;
     return a->base == REG_NONE && a->index == REG_NONE && !seg_has_base(t, a->seg) &&
            a->size >= 4 && (first & PAGE_MASK) == (last & PAGE_MASK) &&

@@ -130,6 +130,13 @@ static inline bool is_kernel_half(u64 rip)
     return rip >> 63;
 }
 
+/* BT and its kin of any bit of memory: by a register. */
+static inline bool is_bit_string(const struct insn *i)
+{
+    return i->op >= OP_BT && i->op <= OP_BTC && i->opd[0].kind == OPD_MEM &&
+           i->opd[1].kind == OPD_GPR;
+}
+
 /* Address behind the current instruction. */
 static inline u64 next_rip(const struct trans *t)
 {
