@@ -81,6 +81,7 @@ enum site_kind {
     SITE_ACCESS,  /* a memory access that missed the TLB */
     SITE_GROUP,   /* the same, for a check that covers later accesses as well */
     SITE_CALLOUT, /* an instruction that C executes */
+    SITE_DEVICE,  /* the same, which was an access that went to devices */
     SITE_END,     /* the same; it ends the TU */
     SITE_FAULT,   /* a host instruction that raised a signal */
     SITE_FPU,     /* the guest's FPU state is needed in the host's registers */
@@ -107,6 +108,7 @@ struct site {
     u8 length;       /* SITE_QUICK: of the instruction */
     _Atomic u64 key; /* SITE_QUICK: of a segment load: see bt_quick() */
     u8 misses;       /* times it came to C for nothing that the TLB can hold */
+    u16 calls;       /* SITE_DEVICE: how often it was executed */
     u32 span;        /* its number; NO_SPAN: none */
 };
 

@@ -205,6 +205,9 @@ static void insn_facts(const struct trans *t, const struct insn *i, struct facts
     *f = (struct facts){0};
     flag_facts(i, f);
     f->callout = !can_lower(t, i, &f->lowerer);
+    u64 gpa = t->f->gpa + t->off[i - t->insn];
+    if (has_memory(i) && t->tc->learned[tcache_learned_hash(gpa)] & LEARNED_DEVICE)
+        f->callout = f->device = true;
     if (i->op == OP_STI && i == &t->insn[t->n - 1])
         f->callout = true; /* its shadow covers the next instruction, which must be at hand */
     f->modifies = implied_writes(i);

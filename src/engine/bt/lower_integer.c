@@ -586,17 +586,8 @@ static void lower_raw(struct trans *t)
     emit8(&t->e, i->op == OP_LFENCE ? 0xe8 : i->op == OP_MFENCE ? 0xf0 : 0xf8);
 }
 
-bool lower_integer(struct trans *t)
+static void lower_operation(struct trans *t, const struct insn *i)
 {
-    const struct insn *i = cur_insn(t);
-    if (!can_integer(t, i))
-        return false;
-    if (is_hint(i))
-        return true;
-    if (is_bit_string(i)) {
-        lower_bit_string(t);
-        return true;
-    }
     switch (i->op) {
     case OP_LEA:
         lower_lea(t);
@@ -647,5 +638,16 @@ bool lower_integer(struct trans *t)
         lower_generic(t);
         break;
     }
+}
+
+bool lower_integer(struct trans *t)
+{
+    const struct insn *i = cur_insn(t);
+    if (!can_integer(t, i))
+        return false;
+    if (is_bit_string(i))
+        lower_bit_string(t);
+    else if (!is_hint(i))
+        lower_operation(t, i);
     return true;
 }

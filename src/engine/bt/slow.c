@@ -54,7 +54,7 @@ bool bt_disturbed(struct vcpu *v)
 static void count_callout(struct vcpu *v, const struct site *s, const struct insn *i)
 {
     enum stat_id why = STAT_BT_CALLOUT_OTHER;
-    if (s->kind == SITE_ACCESS || s->kind == SITE_GROUP)
+    if (s->kind == SITE_ACCESS || s->kind == SITE_GROUP || s->kind == SITE_DEVICE)
         why = STAT_BT_CALLOUT_MEMORY;
     else if (i->cls == CLASS_STRING)
         why = STAT_BT_CALLOUT_STRING;
@@ -98,30 +98,56 @@ static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, unsi
     return bt_next(v);
 }
 
-/* The fragment is to be translated anew, with what is known now of the code at gpa. */
-static void learn(struct tcache *tc, struct fragment *f, u64 gpa, u8 what)
+/* The fragment is to be translated anew, with what is known now of the code at gpa: one thing more,
+ * or, for STAT_BT_ADAPT_BACK, less. */
+static void learn(struct vcpu *v, struct fragment *f, u64 gpa, u8 what, enum stat_id id)
 {
+    struct tcache *tc = bt_cpu(v)->bt->tc;
+    u8 *known = &tc->learned[tcache_learned_hash(gpa)];
     pthread_mutex_lock(&tc->lock);
-    tc->learned[tcache_learned_hash(gpa)] |= what;
+    *known = (u8)(id == STAT_BT_ADAPT_BACK ? *known & ~what : *known | what);
     struct fragment *source = tcache_source(tc, f->gpa, f->key);
     if (source)
         source->clonable = false;
     tcache_kill(tc, f);
     pthread_mutex_unlock(&tc->lock);
+    stat_inc(&v->stats, id);
 }
 
 /* A group whose check failed for what the TLB can't mend. If that happens again and again (a stack
  * frame that lies across a page, say), the TU is translated anew with a check for each access. */
 static const void *group_missed(struct vcpu *v, struct site *s, u64 first_rip, unsigned behind)
 {
-    struct tcache *tc = bt_cpu(v)->bt->tc;
-    struct fragment *f = s->f;
     const void *next = finish_tu(v, s, first_rip, behind);
-    if (++s->misses == TUNE_BT_GROUP_MISSES) {
-        learn(tc, f, f->gpa, LEARNED_ALONE);
-        stat_inc(&v->stats, STAT_BT_ADAPT_ALONE);
-    }
+    if (++s->misses == TUNE_BT_GROUP_MISSES)
+        learn(v, s->f, s->f->gpa, LEARNED_ALONE, STAT_BT_ADAPT_ALONE);
     return next;
+}
+
+static bool l1_hits(struct vcpu *v, u64 lin, bool write)
+{
+    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
+    u64 tag = !write ? e->read : bt_cpu(v)->bt->several ? e->write_any : e->write;
+    return tag == (lin & PAGE_MASK);
+}
+
+/* C has made an access: did it go to a device? The TLB knows its page if not. */
+static bool went_to_device(struct vcpu *v, const struct site *s)
+{
+    u64 lin = bt_cpu(v)->slow_lin;
+    return (lin & ~PAGE_MASK) + s->size <= PAGE_SIZE && !v->tlb->breakpoints &&
+           v->tlb_ctx != TLB_USER_AC && !l1_hits(v, lin, false);
+}
+
+/* Instructions that access devices become callouts at once; these are tried as accesses again after
+ * a while. */
+static void adapt_to_devices(struct vcpu *v, struct site *s)
+{
+    u64 gpa = s->f->gpa + s->off;
+    if (s->kind == SITE_ACCESS && went_to_device(v, s) && ++s->misses == TUNE_BT_DEVICE_MISSES)
+        learn(v, s->f, gpa, LEARNED_DEVICE, STAT_BT_ADAPT_DEVICE);
+    else if (s->kind == SITE_DEVICE && ++s->calls == TUNE_BT_DEVICE_CALLS)
+        learn(v, s->f, gpa, LEARNED_DEVICE, STAT_BT_ADAPT_BACK);
 }
 
 static const void *execute_site(struct vcpu *v, struct site *s)
@@ -134,6 +160,7 @@ static const void *execute_site(struct vcpu *v, struct site *s)
     b->left = NULL;
     if (!execute(v, s, s->off))
         return NULL;
+    adapt_to_devices(v, s);
     unsigned behind = s->off + v->cur->len;
     if (s->kind == SITE_GROUP)
         return group_missed(v, s, first_rip, behind);
@@ -144,16 +171,9 @@ static const void *execute_site(struct vcpu *v, struct site *s)
     if (bt_disturbed(v) || f->dead || v->rip != first_rip + behind)
         return NULL;
     bt_flags_in(v);
-    if (fp_live && s->kind != SITE_CALLOUT)
+    if (fp_live && s->kind != SITE_CALLOUT && s->kind != SITE_DEVICE)
         bt_fpu_load(v); /* later instructions of the TU count on it */
     return tcache_rx(b->bt->tc, s->next);
-}
-
-static bool l1_hits(struct vcpu *v, u64 lin, bool write)
-{
-    const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
-    u64 tag = !write ? e->read : bt_cpu(v)->bt->several ? e->write_any : e->write;
-    return tag == (lin & PAGE_MASK);
 }
 
 /* Makes the first-level TLB let the access through, and fills its span. A group whose first access
@@ -174,10 +194,8 @@ static bool refill(struct vcpu *v, const struct site *s)
         if (!l1_hits(v, lin, need & ACCESS_WRITE))
             return false;
     }
-    if (s->span != NO_SPAN && !spans_fill(v, s, lin)) {
-        learn(b->bt->tc, s->f, s->f->gpa + s->off, LEARNED_ROAMS);
-        stat_inc(&v->stats, STAT_BT_ADAPT_ROAMS);
-    }
+    if (s->span != NO_SPAN && !spans_fill(v, s, lin))
+        learn(v, s->f, s->f->gpa + s->off, LEARNED_ROAMS, STAT_BT_ADAPT_ROAMS);
     return true;
 }
 

@@ -333,7 +333,6 @@ static void kill_fragment(struct tcache *tc, struct fragment *f)
         unlink_exit(f->linked);
     divert_entry(f->entry_flags, f->own->stub - FLAGS_IMAGE_BYTES);
     divert_entry(f->entry_image, f->own->stub);
-    tc->invalidated++;
 }
 
 /* Chunks of the page at gpa that [gpa, gpa + bytes) touches; bytes is not 0 and ends in the page.
@@ -368,8 +367,10 @@ void tcache_invalidate(struct tcache *tc, u64 page, u64 chunks)
     struct fragment **at = &tc->page[page];
     while (*at) {
         struct fragment *f = *at, **next = &f->page_next[page_of(tc, f->gpa) == page ? 0 : 1];
-        if (!f->dead && fragment_chunks(tc, f, page) & chunks)
+        if (!f->dead && fragment_chunks(tc, f, page) & chunks) {
             kill_fragment(tc, f);
+            tc->invalidated++;
+        }
         if (f->dead) /* by now, or since its other page was written */
             *at = *next;
         else

@@ -15,8 +15,9 @@
 /* What was learned of the code at a guest-physical address, by a hash of that. */
 #define TCACHE_LEARNED 65536
 enum {
-    LEARNED_ALONE = 1, /* a TU whose accesses are not to share checks */
-    LEARNED_ROAMS = 2, /* an instruction whose access is not to have a span */
+    LEARNED_ALONE = 1,  /* a TU whose accesses are not to share checks */
+    LEARNED_ROAMS = 2,  /* an instruction whose access is not to have a span */
+    LEARNED_DEVICE = 4, /* an instruction that accesses devices: to be a callout */
 };
 static inline u32 tcache_learned_hash(u64 gpa)
 {

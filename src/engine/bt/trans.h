@@ -26,6 +26,7 @@ struct facts {
     bool reads;    /* flags, to compute or because it may leave some as they are */
     bool clobbers; /* its code may overwrite the host's flags before it is done */
     bool callout;  /* executed by C */
+    bool device;   /* for what was learned of it: it accesses devices */
     u8 lowerer;    /* else: which lower_*.c translates it */
     bool recipe;   /* its flags can be made again (and until its last use nothing changes that) */
     u16 modifies;  /* guest registers, if not a callout */

@@ -267,7 +267,7 @@ struct site *emit_slow_call(struct trans *t, enum site_kind kind)
 
 void emit_callout(struct trans *t, bool end)
 {
-    emit_slow_call(t, end ? SITE_END : SITE_CALLOUT);
+    emit_slow_call(t, end ? SITE_END : t->facts[t->cur].device ? SITE_DEVICE : SITE_CALLOUT);
     t->has_recipe = false;
     t->fpu_ready = false;
     t->ended = end;
