@@ -86,7 +86,9 @@ enum site_kind {
     SITE_FAULT,   /* a host instruction that raised a signal */
     SITE_FPU,     /* the guest's FPU state is needed in the host's registers */
     SITE_WRITTEN, /* a store went to a page with code */
-    SITE_REPEAT,  /* a REP string instruction; access is a repeat_code() */
+    SITE_REPEAT,  /* a REP string instruction; access is a repeat_code(); retry: NULL or a thunk's
+                     call; bt_cpu.slow_lin: bytes stored right before ES:rDI that are to be
+                     looked at for code, or 0 */
     SITE_QUICK,   /* a system instruction that ends the TU; access is an enum quick */
 };
 
@@ -354,11 +356,15 @@ struct thunks {
     u8 *enter;    /* see bt_enter_fn */
     u8 *slow[2];  /* to bt_slow; T0: number of the site, T1: linear address, RAX: flags' image */
     u8 *leave[2]; /* to C; T0: number of the exit */
+    u8 *repeat[2][2][4]; /* [0] REP MOVS, [1] REP STOS of 1 << n bytes; see thunks_repeat.c */
 };
 /* Runs translated code from target (executable address of an entry_image) on. Returns 1 if an exit
  * was taken, whose number is in bt_cpu.site; 0 if bt_slow() left. */
 typedef int bt_enter_fn(struct vcpu *v, const void *target);
 void thunks_emit(struct tcache *tc, struct thunks *t);
+
+/* --- thunks_repeat.c --- */
+void thunks_emit_repeat(struct tcache *tc, struct thunks *t);
 
 /* --- slow.c --- */
 
@@ -402,6 +408,7 @@ static inline unsigned repeat_seg(u8 code)
 
 enum repeat {
     REPEAT_DONE,
+    REPEAT_AGAIN,   /* the site's thunk can go on */
     REPEAT_STOPPED, /* something is due; to be begun again with the registers as they are */
     REPEAT_LEFT,    /* C is to go on with it */
 };

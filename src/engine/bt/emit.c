@@ -310,6 +310,15 @@ u8 *emit_jcc(struct emit *e, unsigned cc, const u8 *target)
     return emit_rel32(e, target);
 }
 
+u8 *emit_lea_code(struct emit *e, unsigned dst)
+{
+    note_write(e, dst);
+    emit_rex(e, true, dst, 0, 0, false);
+    emit8(e, 0x8d);
+    emit8(e, (dst & 7) << 3 | 5);
+    return emit_rel32(e, NULL);
+}
+
 void emit_jmp_mem(struct emit *e, const struct hmem *m)
 {
     struct opcode o = {.size = 4, .code = 0xff};
@@ -320,6 +329,16 @@ void emit_jmp_reg(struct emit *e, unsigned reg)
 {
     struct opcode o = {.size = 4, .code = 0xff};
     emit_op_reg(e, &o, 4, reg);
+}
+
+void emit_rep(struct emit *e, unsigned code, unsigned size)
+{
+    struct opcode o = sized(size, code + 1);
+    emit8(e, 0xf3);
+    if (size == 2)
+        emit8(e, PREFIX_66);
+    emit_rex(e, size == 8, 0, 0, 0, false);
+    emit8(e, o.code);
 }
 
 u8 *emit_jrcxz(struct emit *e, unsigned size)

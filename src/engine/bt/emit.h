@@ -111,8 +111,12 @@ void emit_image_to_flags(struct emit *e);
  * emit_patch(). cc: condition code. target NULL: to be patched. */
 u8 *emit_jmp(struct emit *e, const u8 *target);
 u8 *emit_jcc(struct emit *e, unsigned cc, const u8 *target);
+/* dst = executable address of a place in the code, likewise to be patched. */
+u8 *emit_lea_code(struct emit *e, unsigned dst);
 void emit_jmp_mem(struct emit *e, const struct hmem *m);
 void emit_jmp_reg(struct emit *e, unsigned reg);
+/* REP and the string instruction whose byte form is `code`, of elements of `size` bytes. */
+void emit_rep(struct emit *e, unsigned code, unsigned size);
 /* JRCXZ (size 8) or JECXZ over the next n bytes; returns the displacement byte. */
 u8 *emit_jrcxz(struct emit *e, unsigned size);
 /* The displacement byte at `at` leads here. */

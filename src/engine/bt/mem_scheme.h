@@ -97,6 +97,7 @@ static inline struct hmem l1_field(const struct trans *t, size_t index, size_t f
                      (t->key.ctx * TUNE_TLB_L1_ENTRIES + index) * sizeof(struct tlb_entry));
 }
 
+/* The same where index_reg has the entry's offset (L1_SHIFT, L1_MASK). */
 static inline struct hmem l1_at(const struct trans *t, unsigned index_reg, size_t field)
 {
     struct hmem m = l1_field(t, 0, field);

@@ -6,9 +6,6 @@
  */
 #include "engine/bt/mem_scheme.h"
 
-#define L1_SHIFT (PAGE_SHIFT - TLB_ENTRY_SHIFT)
-#define L1_MASK  ((TUNE_TLB_L1_ENTRIES - 1) << TLB_ENTRY_SHIFT)
-
 /* With several vCPUs a store is followed by a look at the page's code mask (mem/codetrack.c): what
  * that needs is put away now. T1 is free, code_mask the entry's. */
 static void remember_store(struct trans *t, const struct hmem *code_mask)

@@ -1,8 +1,9 @@
 /*
  * REP string instructions of translated code. They run as the host's own instruction on as many
  * elements as lie in one page of RAM on each side, so what they do to overlapping blocks and to
- * flags is the processor's doing; registers are committed after each such run. What has an element
- * across pages, a fault, a device or code in its way is left to sem/.
+ * flags is the processor's doing; registers are committed after each such run. What has a fault, a
+ * device or code in its way is left to sem/. Thunks (thunks_repeat.c) do most of REP MOVS and STOS;
+ * they come here for one page or element at a time.
  *
  * The host's FPU registers may hold the guest's: this file is compiled without them.
  */
@@ -76,15 +77,21 @@ static host_fn *const host[2][5][4] = {
      [SCAS] = SIZES(scas_ne)},
 };
 
-/* Address of the element at lin, or NULL: not to be accessed directly. */
-static u8 *direct(struct vcpu *v, u64 lin, enum access access)
+/* The TLB's entry for an access at lin that may go to memory directly; NULL: it may not. */
+static const struct tlb_entry *entry(struct vcpu *v, u64 lin, enum access access, bool walk)
 {
     const struct tlb_entry *e = tlb_entry(v, v->tlb_ctx, lin);
-    bool write = access == ACCESS_WRITE;
-    if (!tlb_hit(write ? e->write_any : e->read, lin, 1) && !tlb_refill(v, lin, access) &&
-        !tlb_refill_walk(v, lin, access))
-        return NULL;
-    if (write && atomic_load_explicit(e->code_mask, memory_order_relaxed))
+    if (tlb_hit(access == ACCESS_WRITE ? e->write_any : e->read, lin, 1) ||
+        tlb_refill(v, lin, access) || (walk && tlb_refill_walk(v, lin, access)))
+        return e;
+    return NULL;
+}
+
+/* Address of what is at lin; NULL: not to be accessed directly. */
+static u8 *direct(struct vcpu *v, u64 lin, enum access access, bool walk)
+{
+    const struct tlb_entry *e = entry(v, lin, access, walk);
+    if (!e || (access == ACCESS_WRITE && atomic_load_explicit(e->code_mask, memory_order_relaxed)))
         return NULL;
     return tlb_hva(e, lin);
 }
@@ -98,20 +105,29 @@ static u64 elements(u64 lin, unsigned size, bool down)
     return down ? in_page / size + 1 : (PAGE_SIZE - in_page) / size;
 }
 
+static u64 address_mask(const struct vcpu *v)
+{
+    return v->mode == MODE_LONG64 ? ~0ULL : 0xffffffff;
+}
+
+/* Linear address of the next element at rSI or rDI. */
+static u64 side_lin(const struct vcpu *v, const struct site *s, unsigned reg)
+{
+    unsigned seg = reg == RDI ? SEG_ES : repeat_seg(s->access);
+    u64 lin = v->gpr[reg];
+    if (v->mode != MODE_LONG64 || seg >= SEG_FS)
+        lin += v->seg[seg].base;
+    return lin & address_mask(v);
+}
+
 /* One side of the instruction: its address, and the count cut down to what lies in one page. */
 static u8 *side(struct vcpu *v, const struct site *s, unsigned reg, enum access access,
                 struct string *str)
 {
-    bool wide = v->mode == MODE_LONG64;
-    unsigned seg = reg == RDI ? SEG_ES : repeat_seg(s->access);
-    u64 lin = v->gpr[reg];
-    if (!wide || seg >= SEG_FS)
-        lin += v->seg[seg].base;
-    if (!wide)
-        lin = (u32)lin;
+    u64 lin = side_lin(v, s, reg);
     /* First what needs no walk: a store that can't be made leaves no D bit. */
     u64 room = canonical(lin) ? elements(lin, s->size, str->down) : 0;
-    u8 *p = room ? direct(v, lin, access) : NULL;
+    u8 *p = room ? direct(v, lin, access, true) : NULL;
     str->count = p ? MIN(str->count, room) : 0;
     return p;
 }
@@ -128,7 +144,7 @@ static void open_sides(struct vcpu *v, const struct site *s, unsigned op, struct
 static void commit(struct vcpu *v, unsigned op, const struct string *before,
                    const struct string *after)
 {
-    u64 mask = v->mode == MODE_LONG64 ? ~0ULL : 0xffffffff;
+    u64 mask = address_mask(v);
     if (op == MOVS || op == CMPS || op == LODS)
         v->gpr[RSI] = (v->gpr[RSI] + (u64)(after->src - before->src)) & mask;
     if (op != LODS)
@@ -147,40 +163,123 @@ static bool ended(const struct site *s, u64 image)
     return equal == repeat_ne(s->access);
 }
 
-/* Code may have been found in the page since the look before the stores. True: there was some. */
-static bool look_at_stores(struct vcpu *v, const struct site *s, const struct string *before,
-                           const struct string *after)
+/* Code may have been found in the page since the look before these stores. True: there was some. */
+static bool stored(struct vcpu *v, const u8 *p, unsigned bytes)
 {
-    const u8 *low = before->down ? after->dst + s->size : before->dst;
-    u64 off = (u64)(low - v->tlb->ram);
+    u64 off = (u64)(p - v->tlb->ram);
     atomic_signal_fence(memory_order_seq_cst);
     if (likely(!atomic_load_explicit(&v->tlb->code_mask[off >> PAGE_SHIFT], memory_order_relaxed)))
         return false;
     bt_fpu_save(v);
-    ram_written(v, low, (unsigned)(before->count - after->count) * s->size);
+    ram_written(v, p, bytes);
+    return true;
+}
+
+static bool stored_by_run(struct vcpu *v, const struct site *s, const struct string *before,
+                          const struct string *after)
+{
+    const u8 *low = before->down ? after->dst + s->size : before->dst;
+    return stored(v, low, (unsigned)(before->count - after->count) * s->size);
+}
+
+/* Translated code has stored these bytes right before ES:rDI, in one page. */
+static bool stored_before(struct vcpu *v, const struct site *s, u64 bytes)
+{
+    u64 lin = (side_lin(v, s, RDI) - bytes) & address_mask(v);
+    return stored(v, tlb_hva(tlb_entry(v, v->tlb_ctx, lin), lin), (unsigned)bytes);
+}
+
+/* --- elements across pages --- */
+
+struct halves {
+    u8 *p[2]; /* [1]: NULL if all of it is in one page */
+    unsigned first;
+};
+
+static void copy(void *to, const void *from, u64 n) /* not by libc, which has vectors for it */
+{
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+}
+
+/* By what the TLB has: walks might set the first half's D bit though the second one faults. */
+static bool open_halves(struct vcpu *v, u64 lin, unsigned size, enum access access,
+                        struct halves *h)
+{
+    unsigned room = (unsigned)(PAGE_SIZE - (lin & ~PAGE_MASK));
+    u64 second = (lin + room) & address_mask(v);
+    h->first = MIN(room, size);
+    h->p[1] = NULL;
+    if (!canonical(lin) || !canonical(second))
+        return false;
+    h->p[0] = direct(v, lin, access, false);
+    if (h->first < size)
+        h->p[1] = second > lin ? direct(v, second, access, false) : NULL;
+    return h->p[0] && (h->p[1] || h->first == size);
+}
+
+/* One element of MOVS or STOS that lies across pages on some side. False: not done. *stop: code was
+ * hit. */
+static bool cross(struct vcpu *v, const struct site *s, unsigned op, bool *stop)
+{
+    struct halves src, dst;
+    u64 value = v->gpr[RAX], by = v->rflags & FLAG_DF ? -(u64)s->size : s->size;
+    if ((op != MOVS && op != STOS) ||
+        (op == MOVS && !open_halves(v, side_lin(v, s, RSI), s->size, ACCESS_READ, &src)) ||
+        !open_halves(v, side_lin(v, s, RDI), s->size, ACCESS_WRITE, &dst))
+        return false;
+    if (op == MOVS) {
+        copy(&value, src.p[0], src.first);
+        if (src.p[1])
+            copy((u8 *)&value + src.first, src.p[1], s->size - src.first);
+        v->gpr[RSI] = (v->gpr[RSI] + by) & address_mask(v);
+    }
+    copy(dst.p[0], &value, dst.first);
+    if (dst.p[1])
+        copy(dst.p[1], (u8 *)&value + dst.first, s->size - dst.first);
+    v->gpr[RDI] = (v->gpr[RDI] + by) & address_mask(v);
+    v->gpr[RCX] = (v->gpr[RCX] - 1) & address_mask(v);
+    *stop = stored(v, dst.p[0], dst.first);
+    if (dst.p[1])
+        *stop |= stored(v, dst.p[1], s->size - dst.first);
+    return true;
+}
+
+/* --- */
+
+/* As many elements as lie in one page. False: none were done. */
+static bool run_page(struct vcpu *v, const struct site *s, struct string *before, bool *stop,
+                     bool *done)
+{
+    unsigned op = repeat_op(s->access);
+    open_sides(v, s, op, before);
+    if (!before->count)
+        return false;
+    struct string after = *before;
+    host[repeat_ne(s->access)][op][__builtin_ctz(s->size)](&after);
+    commit(v, op, before, &after);
+    *done = (op == CMPS || op == SCAS) && ended(s, after.rax);
+    *stop = (op == MOVS || op == STOS) && stored_by_run(v, s, before, &after);
     return true;
 }
 
 enum repeat bt_repeat(struct vcpu *v, const struct site *s)
 {
-    unsigned op = repeat_op(s->access);
-    host_fn *run = host[repeat_ne(s->access)][op][s->size == 8 ? 3 : s->size / 2];
-    u64 mask = v->mode == MODE_LONG64 ? ~0ULL : 0xffffffff;
-    while (v->gpr[RCX] & mask) {
-        struct string before = {
-            .count = v->gpr[RCX] & mask, .rax = v->gpr[RAX], .down = (v->rflags & FLAG_DF) != 0};
-        open_sides(v, s, op, &before);
-        if (!before.count)
+    struct bt_cpu *b = bt_cpu(v);
+    if (b->slow_lin && stored_before(v, s, b->slow_lin))
+        return REPEAT_STOPPED;
+    while (v->gpr[RCX] & address_mask(v)) {
+        bool stop = false, done = false;
+        struct string str = {.count = v->gpr[RCX] & address_mask(v),
+                             .rax = v->gpr[RAX],
+                             .down = (v->rflags & FLAG_DF) != 0};
+        if (!run_page(v, s, &str, &stop, &done) && !cross(v, s, repeat_op(s->access), &stop))
             return REPEAT_LEFT;
-        struct string after = before;
-        run(&after);
-        commit(v, op, &before, &after);
-        if ((op == CMPS || op == SCAS) && ended(s, after.rax))
+        if (done)
             break;
-        if ((op == MOVS || op == STOS) && look_at_stores(v, s, &before, &after))
+        if (stop || s->f->dead || __atomic_load_n(&b->poll, __ATOMIC_RELAXED) == BT_POLL_TRAP)
             return REPEAT_STOPPED;
-        if (__atomic_load_n(&bt_cpu(v)->poll, __ATOMIC_RELAXED) == BT_POLL_TRAP)
-            return REPEAT_STOPPED;
+        if (s->retry && !str.down)
+            return REPEAT_AGAIN;
     }
     return REPEAT_DONE;
 }

@@ -260,6 +260,8 @@ const void *bt_slow(struct vcpu *v)
         repeat = bt_repeat(v, s);
         if (repeat == REPEAT_DONE)
             return tcache_rx(tc, s->next);
+        if (repeat == REPEAT_AGAIN)
+            return tcache_rx(tc, s->retry);
         break;
     case SITE_QUICK:
         if (bt_quick(v, s, &next))

@@ -12,6 +12,10 @@
 
 #define TCACHE_KEYS 4096
 
+/* From a linear address to the offset of its entry in a context's first-level TLB. */
+#define L1_SHIFT (PAGE_SHIFT - TLB_ENTRY_SHIFT)
+#define L1_MASK  ((TUNE_TLB_L1_ENTRIES - 1) << TLB_ENTRY_SHIFT)
+
 /* What was learned of the code at a guest-physical address, by a hash of that. */
 #define TCACHE_LEARNED 65536
 enum {

@@ -114,4 +114,5 @@ void thunks_emit(struct tcache *tc, struct thunks *t)
         emit_leave(&e, wide);
     }
     tc->next = e.p;
+    thunks_emit_repeat(tc, t);
 }

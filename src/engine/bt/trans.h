@@ -43,7 +43,7 @@ struct plan {
 };
 
 struct cold {
-    u8 *from[2];     /* displacements of the branches that lead here; NULL: none */
+    u8 *from[4];     /* displacements of the branches that lead here; NULL: none */
     u32 site;        /* its number */
     u8 insn;         /* index in the TU */
     u8 form, recipe; /* the flags' form at `from` */
@@ -53,6 +53,7 @@ struct cold {
     i64 extra;       /* added to the displacement for it */
     u8 base, seg;    /* guest register and segment instead of the operand's, or REG_NONE */
     u8 *resume;      /* behind the instruction */
+    const u8 *thunk; /* one of thunks.repeat, instead of that to bt_slow(); NULL: that one */
 };
 
 /* A stack access that was not in the stack page: goes through the TLB, and comes back. */

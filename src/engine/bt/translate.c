@@ -230,11 +230,21 @@ static void emit_slow_jump(struct trans *t, u32 site)
     emit_to_thunk(t, RELOC_SITE, site, t->tc->thunks.slow[t->wide]);
 }
 
+/* To a thunk that comes back to what follows, or has C do so. */
+static void emit_thunk_jump(struct trans *t, u32 site, const u8 *thunk)
+{
+    struct emit *e = &t->e;
+    t->tc->site[site].retry = e->p;
+    u8 *back = emit_lea_code(e, H_T1);
+    emit_to_thunk(t, RELOC_SITE, site, thunk);
+    emit_patch(back, e->p);
+}
+
 static void emit_cold(struct trans *t, struct cold *c)
 {
     struct emit *e = &t->e;
     struct site *s = &t->tc->site[c->site];
-    for (unsigned n = 0; n < 2; n++)
+    for (unsigned n = 0; n < ARRAY_SIZE(c->from); n++)
         if (c->from[n])
             emit_patch(c->from[n], e->p);
     if (c->trap)
@@ -248,7 +258,10 @@ static void emit_cold(struct trans *t, struct cold *c)
         mem_lin_at(t, c->base, c->extra, c->seg, H_T1);
     else if (c->lin)
         mem_lin(t, cur_insn(t), H_T1, c->extra);
-    emit_slow_jump(t, c->site);
+    if (c->thunk)
+        emit_thunk_jump(t, c->site, c->thunk);
+    else
+        emit_slow_jump(t, c->site);
     s->next = e->p;
     if (c->after == FORM_HOST)
         emit_image_to_flags(e);
