@@ -50,7 +50,7 @@ $(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
 
 # What translated code calls while the guest's FP state is in the host's registers.
 $(patsubst %,$(BUILD)/obj/%.o,$(addprefix mem/,tlb tlb_fill guestmem walk codetrack) cpu/state \
-	$(addprefix engine/sem/,sem_segment sem_syscall) engine/bt/fpu engine/bt/slow engine/bt/repeat engine/bt/spans engine/bt/quick engine/bt/bt): \
+	$(addprefix engine/sem/,sem_segment sem_syscall) engine/bt/fpu engine/bt/slow engine/bt/repeat engine/bt/spans engine/bt/quick engine/bt/tcache engine/bt/bt): \
 	CFLAGS += -mgeneral-regs-only
 
 $(BUILD)/obj/%.o: src/%.S Makefile

@@ -288,6 +288,7 @@ static int run(u64 seed, bool verbose)
                reference.exit.kind, result ? result > 0 ? "same" : "different" : "left out");
     if (result >= 0)
         return result;
+    diff_compare(&reference, &tested, stdout); /* the shorter program may differ otherwise */
     if (valid)
         shorten(seed, &program);
     run_both(seed, valid ? &program : NULL);

@@ -323,6 +323,7 @@ static u32 number_of(struct bt_cpu *b, const struct key_words *words)
     struct tcache *tc = b->bt->tc;
     struct bt_key key;
     memcpy(&key, words, sizeof(key));
+    bt_fpu_save(b->v); /* bt_quick() comes with it in the host's registers, which libc may use */
     pthread_mutex_lock(&tc->lock);
     u32 number = tcache_key(tc, &key);
     pthread_mutex_unlock(&tc->lock);
