@@ -48,10 +48,16 @@ $(BUILD)/lib/$(1).a: $(call objs_of,$(1))
 endef
 $(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
 
-# What translated code calls while the guest's FP state is in the host's registers.
-$(patsubst %,$(BUILD)/obj/%.o,$(addprefix mem/,tlb tlb_fill guestmem walk codetrack) cpu/state \
-	$(addprefix engine/sem/,sem_segment sem_syscall) engine/bt/fpu engine/bt/slow engine/bt/repeat engine/bt/spans engine/bt/quick engine/bt/tcache engine/bt/bt): \
-	CFLAGS += -mgeneral-regs-only
+# What translated code calls while the guest's FP state is in the host's registers. libc's string functions
+# use these registers, so they are not to be called either (tests/lint looks).
+FP_LIVE := $(patsubst %,$(BUILD)/obj/%.o,$(addprefix mem/,tlb tlb_fill guestmem walk codetrack) cpu/state \
+	$(addprefix engine/sem/,sem_segment sem_syscall) $(addprefix engine/bt/,fpu slow repeat spans quick tcache bt))
+inline_strings := -minline-all-stringops -mmemset-strategy=rep_8byte:-1:noalign -mmemcpy-strategy=rep_8byte:-1:noalign
+inline_strings := $(shell $(CC) $(inline_strings) -E -x c /dev/null > /dev/null 2>&1 && echo '$(inline_strings)')
+$(FP_LIVE): CFLAGS += -mgeneral-regs-only $(inline_strings)
+.PHONY: fp-live
+fp-live:
+	@echo $(FP_LIVE)
 
 $(BUILD)/obj/%.o: src/%.S Makefile
 	@mkdir -p $(@D)
