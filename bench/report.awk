@@ -32,6 +32,7 @@ NF == 8 && $7 + 0 > 0 {
     key = $2 SUBSEP guest SUBSEP $6
     value[key, ++count[key]] = $7 + 0
     if (!($2 in known)) { known[$2]; system_of[++systems] = $2 }
+    if (!virtual($2)) native_bits[$4]
     if (virtual($2) && !(guest in guest_known)) { guest_known[guest]; guest_of[++guests] = guest }
     if ($5 == "boot" || $5 == "rate") next
     if (!(($4, $6) in result)) result[$4, $6] = $8
@@ -77,12 +78,15 @@ function print_head(guest,    s) {
     printf "\n"
 }
 
+# Is this a machine that runs no programs of that width itself? (bench/run says so.)
+function left_out(who, bits) { return who == "native" && !(bits in native_bits) }
+
 function print_row(guest, work,    part, s, m, missing, native, tcg) {
     split(guest, part, SUBSEP)
     printf "%-18s", work
     for (s = 1; s <= systems; s++) {
         m[s] = time_of(system_of[s], guest, work)
-        if (m[s] == "") missing = missing " " system_of[s]
+        if (m[s] == "" && !left_out(system_of[s], part[2])) missing = missing " " system_of[s]
         printf " %12s", seconds(m[s])
     }
     native = time_of("native", guest, work)
