@@ -123,12 +123,6 @@ static void lower_jmp_ind(struct trans *t, const struct insn *i)
     t->ended = true;
 }
 
-static void move_stack(struct trans *t, i64 n)
-{
-    struct hmem m = hmem_base(RSP, n);
-    emit_lea(&t->e, t->key.stack, RSP, &m);
-}
-
 static void stack_access(struct trans *t, const struct insn *i, struct hmem *m)
 {
     mem_access_at(t, RSP, -(i64)i->opsize, SEG_SS, i->opsize, ACCESS_WRITE, m);
@@ -150,7 +144,7 @@ static bool short_return(const struct trans *t, const struct insn *i)
 static void push_return(struct trans *t, const struct insn *i, const struct hmem *m)
 {
     emit_store_rip(t, i->opsize, m, return_rip(t, i));
-    move_stack(t, -(i64)i->opsize);
+    move_rsp(t, -(i64)i->opsize);
 }
 
 /* The check of the stack comes before the lookup, so that the way from the target to the jump is
@@ -193,7 +187,7 @@ static void lower_ret(struct trans *t, const struct insn *i)
     mem_access_at(t, RSP, 0, SEG_SS, i->opsize, ACCESS_READ, &m);
     emit_load_zx(&t->e, i->opsize, H_T1, &m);
     emit_lookup(t, H_T1);
-    move_stack(t, (i64)i->opsize + (i64)(i->imm & 0xffff));
+    move_rsp(t, (i64)i->opsize + (i64)(i->imm & 0xffff));
     emit_jmp_mem(&t->e, &target);
     t->ended = true;
 }

@@ -4,15 +4,10 @@
  */
 #include "engine/bt/trans.h"
 
-static bool stack_size_fits(const struct trans *t, const struct insn *i)
-{
-    return t->key.stack != 0 && (i->opsize == t->key.stack || i->opsize == 2);
-}
-
 bool can_stack(const struct trans *t, const struct insn *i)
 {
     const struct operand *o = &i->opd[0];
-    if (!stack_size_fits(t, i))
+    if (!fits_stack(t, i))
         return false;
     switch (i->op) {
     case OP_PUSH:
@@ -24,13 +19,6 @@ bool can_stack(const struct trans *t, const struct insn *i)
     default:
         return false;
     }
-}
-
-/* RSP += n. */
-static void move_stack(struct trans *t, i64 n)
-{
-    struct hmem m = hmem_base(RSP, n);
-    emit_lea(&t->e, t->key.stack, RSP, &m);
 }
 
 static struct hmem home_of(unsigned guest)
@@ -64,7 +52,7 @@ static void lower_push(struct trans *t, const struct insn *i)
         emit_store(&t->e, i->opsize, &m, host_reg(o->reg));
     else
         push_temporary(t, i, &m);
-    move_stack(t, -(i64)i->opsize);
+    move_rsp(t, -(i64)i->opsize);
 }
 
 static void lower_pop(struct trans *t, const struct insn *i)
@@ -80,7 +68,7 @@ static void lower_pop(struct trans *t, const struct insn *i)
         emit_store(&t->e, i->opsize, &home, H_T1);
     }
     if (guest != RSP)
-        move_stack(t, i->opsize);
+        move_rsp(t, i->opsize);
 }
 
 static void lower_leave(struct trans *t, const struct insn *i)
