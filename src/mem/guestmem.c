@@ -228,6 +228,11 @@ u64 guestmem_ram_size(const struct guest_mem *gm)
     return gm->ram_size;
 }
 
+int guestmem_fd(const struct guest_mem *gm)
+{
+    return gm->fd;
+}
+
 u8 *guestmem_ram(const struct guest_mem *gm)
 {
     return gm->ram;

@@ -48,6 +48,9 @@ u64 guestmem_ram_size(const struct guest_mem *gm);
 /* Where all of RAM lies in this process, the low part first and the high part right behind it. */
 u8 *guestmem_ram(const struct guest_mem *gm);
 
+/* The memfd, whose offsets are those from guestmem_ram(), to map pieces of it once more. */
+int guestmem_fd(const struct guest_mem *gm);
+
 /* For engines that map RAM themselves (KVM memory slots): the i-th stretch of RAM or ROM. Returns
  * false past the last one. fd is the RAM memfd, -1 for ROM. */
 struct mem_slot {

@@ -120,6 +120,10 @@ void walk_unpaged(const struct vcpu *v, u64 lin, struct walk_result *out);
 int walk(struct vcpu *v, u64 lin, unsigned access, bool user, bool smap_ac, struct walk_result *out,
          u32 *error);
 
+/* What walk() finds if it has no bit to set and no fault to report; else false. Paging is on.
+ * Nothing that the guest could see, so for pages that it has not asked for. */
+bool walk_known(struct vcpu *v, u64 lin, unsigned access, bool user, struct walk_result *out);
+
 /* A look without side effects (no A/D bits, no faults, supervisor), for debuggers and dumps. False:
  * not mapped. */
 bool walk_peek(struct vcpu *v, u64 lin, u64 *gpa);

@@ -267,6 +267,19 @@ int walk(struct vcpu *v, u64 lin, unsigned access, bool user, bool smap_ac, stru
     return 0;
 }
 
+bool walk_known(struct vcpu *v, u64 lin, unsigned access, bool user, struct walk_result *out)
+{
+    struct walker w;
+    walker_init(&w, v);
+    if ((w.long_mode && !canonical(lin)) || walk_find(&w, lin, out) != WALK_OK ||
+        !walk_allows(v, access, user, false, out))
+        return false;
+    for (unsigned n = 0; n < w.depth; n++)
+        if (!(w.entry[n].value & PTE_A))
+            return false;
+    return out->dirty || !(access & ACCESS_WRITE);
+}
+
 bool walk_peek(struct vcpu *v, u64 lin, u64 *gpa)
 {
     struct walk_result r;

@@ -260,6 +260,7 @@ static void bt_detach(void *engine, struct vcpu *v)
     stat_add(&v->stats, STAT_BT_INVALIDATED, atomic_exchange(&bt->tc->invalidated, 0));
     v->tlb_flushed = NULL;
     bt_signal_detach(v);
+    windows_destroy(v);
     v->engine_vcpu = NULL;
     v->cur = &sem_no_insn;
 }
@@ -613,6 +614,8 @@ static bool turn(struct vcpu *v, struct vm_exit *exit)
     if (unlikely(events_due(v))) {
         shadow = v->shadow != 0;
         b->left = NULL;
+        if (v->cpl == 3 && vcpu_events(v) & EVENT_INTR)
+            windows_sample(v);
         if (!sem_service_events(v, exit))
             return false;
     }

@@ -122,6 +122,7 @@ struct fragment {
     u16 bytes, insns; /* of the guest's */
     bool dead;
     bool has_spans;
+    bool roams;   /* it has accesses that go through the TLB for LEARNED_ROAMS */
     bool settled; /* others may be linked to it; else it is to be extended when it is hot */
     u8 heat;      /* times the dispatcher found it before that */
     u8 *entry_flags, *entry_image; /* flags in the host's, resp. as an image in RAX */
@@ -161,6 +162,7 @@ struct reloc {
 struct tcache;
 struct trans;
 struct bt_dump;
+struct tlb_stretch;
 
 struct bt {
     struct machine *m;
@@ -225,11 +227,11 @@ struct stack_page {
 #define STACK_ROOM(n) (PAGE_SIZE - (n) + 1)
 
 /* What only C needs of a span. Those of stores are in lists by the 2 MiB of the host's memory that
- * they lie in. */
+ * they lie in, and those that lead to windows in one. */
 struct span_use {
     u8 logged; /* bits by span_log_kind */
     bool store, listed;
-    u8 list;
+    u16 list;
     u16 next, prev; /* in the list; NO_NUMBER: none */
     u16 fills;
     u32 since; /* host's TSC >> SPAN_TIME_SHIFT when fills was 0 */
@@ -237,6 +239,7 @@ struct span_use {
 #define NO_NUMBER       0xffff
 #define SPAN_TIME_SHIFT 10
 #define SPAN_LISTS      256
+#define SPAN_WINDOWS    SPAN_LISTS /* the list of those that lead to windows */
 
 /* Of the spans that were filled from global pages only, and of the others: which they are, each
  * once, and which stretches of 2 MiB they may be in. */
@@ -247,6 +250,21 @@ struct span_log {
     u16 number[TUNE_BT_SPANS];
     u64 granules[64]; /* bits by span_granule() */
 };
+
+/* A page of code where interrupts found user code of old address spaces. */
+struct hot_page {
+    u64 gpa;
+    u32 samples;
+};
+#define BT_HOT_PAGES 64
+
+/* What user code in an address space has used, by interrupts that found it there. */
+struct space {
+    u64 cr3;
+    u64 time;   /* host cycles */
+    i64 credit; /* of these, what making windows may take */
+};
+#define BT_SPACES 64
 
 #define BT_SLOTS       16
 #define BT_SITE_INSNS  1024
@@ -314,8 +332,12 @@ struct bt_cpu {
     struct stack_page stack_page[TLB_CONTEXTS];
     struct span span[TUNE_BT_SPANS];
     struct span_use span_use[TUNE_BT_SPANS];
-    u16 span_list[SPAN_LISTS];
+    u16 span_list[SPAN_LISTS + 1];
     struct span_log span_log[SPAN_LOGS];
+    struct windows *windows; /* of window.c; NULL: none so far */
+    struct hot_page hot_page[BT_HOT_PAGES];
+    struct space space[BT_SPACES]; /* by page number of cr3 */
+    u64 sampled;                   /* host's TSC at the last such interrupt */
 };
 
 #define BT_POLL_TRAP 8ULL
@@ -377,13 +399,29 @@ bool bt_disturbed(struct vcpu *v);
 /* --- spans.c --- */
 
 void spans_create(struct vcpu *v);
-/* Fills the span of s around the linear address lin, whose page the first-level TLB lets s access.
- * False: it is filled so often that s is better off without. */
-bool spans_fill(struct vcpu *v, const struct site *s, u64 lin);
+/* Fills the span of s around the linear address lin, whose page the first-level TLB lets s access;
+ * window: from a window, if one can be had. False: it is filled so often that s is better off
+ * without. */
+bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window);
 /* vcpu.tlb_flushed. */
 void spans_flush(struct vcpu *v, enum tlb_flush what, u64 lin);
 /* The page of RAM at this host address holds code now: nobody may store to it unseen. */
 void spans_protect(struct vcpu *v, const u8 *page);
+
+/* --- window.c --- */
+
+/* A stretch around lin, whose page the first-level TLB lets user code read, or write, of what a
+ * window shows. It is valid as long as that of tlb_stretch(). False: none can be had. */
+bool windows_stretch(struct vcpu *v, u64 lin, bool write, struct tlb_stretch *s);
+/* vcpu.tlb_flushed. */
+void windows_flush(struct vcpu *v, enum tlb_flush what, u64 lin);
+/* The page of RAM at this host address holds code now. True: stretches for writing that were given
+ * out before are not valid any more. */
+bool windows_protect(struct vcpu *v, const u8 *page);
+/* An interrupt came in user code. With no fragment running and the cache unlocked; may use the
+ * host's FP registers. */
+void windows_sample(struct vcpu *v);
+void windows_destroy(struct vcpu *v);
 
 /* --- repeat.c --- */
 

@@ -8,12 +8,21 @@
 
 /* Not in kernels, which work for one process after the other: there spans are filled too often.
  * With several vCPUs stores have to look at the page's code mask. */
-static bool span_fits(const struct trans *t, const struct request *r)
+/* Is the access one that spans are of use for? */
+static bool keeps_to_spans(const struct trans *t)
 {
     u64 gpa = t->f->gpa + t->off[t->cur];
+    u8 known = t->tc->learned[tcache_learned_hash(gpa)];
+    if (!(known & LEARNED_ROAMS))
+        return true;
+    t->f->roams = !(known & LEARNED_ROAMS_WIDELY);
+    return t->f->roams && t->tc->learned[tcache_learned_hash(gpa & PAGE_MASK)] & LEARNED_HOT_PAGE;
+}
+
+static bool span_fits(const struct trans *t, const struct request *r)
+{
     return t->extend && t->key.cpl == 3 && t->tc->spans < TUNE_BT_SPANS &&
-           !(checks_write(r) && t->bt->several) &&
-           !(t->tc->learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS);
+           !(checks_write(r) && t->bt->several) && keeps_to_spans(t);
 }
 
 static struct hmem span_field(u32 span, size_t field)

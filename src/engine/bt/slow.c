@@ -176,6 +176,16 @@ static const void *execute_site(struct vcpu *v, struct site *s)
     return tcache_rx(b->bt->tc, s->next);
 }
 
+static void fill_span(struct vcpu *v, const struct site *s, u64 lin)
+{
+    const u8 *learned = bt_cpu(v)->bt->tc->learned;
+    u64 gpa = s->f->gpa + s->off;
+    bool hot = learned[tcache_learned_hash(gpa & PAGE_MASK)] & LEARNED_HOT_PAGE;
+    bool roams = learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS;
+    if (!spans_fill(v, s, lin, hot))
+        learn(v, s->f, gpa, roams ? LEARNED_ROAMS_WIDELY : LEARNED_ROAMS, STAT_BT_ADAPT_ROAMS);
+}
+
 /* Makes the first-level TLB let the access through, and fills its span. A group whose first access
  * reads must not set the page's D bit yet: it is enough if the TLB knows that it is set. */
 static bool refill(struct vcpu *v, const struct site *s)
@@ -194,8 +204,8 @@ static bool refill(struct vcpu *v, const struct site *s)
         if (!l1_hits(v, lin, need & ACCESS_WRITE))
             return false;
     }
-    if (s->span != NO_SPAN && !spans_fill(v, s, lin))
-        learn(v, s->f, s->f->gpa + s->off, LEARNED_ROAMS, STAT_BT_ADAPT_ROAMS);
+    if (s->span != NO_SPAN)
+        fill_span(v, s, lin);
     return true;
 }
 

@@ -2,7 +2,8 @@
  * Spans: what a hot access remembers of where it went the last time. Filled from the first-level
  * TLB, and emptied by whatever takes away what they came from: flushes, as vcpu.tlb_flushed tells,
  * and for stores a page's turning into code. Most accesses of a program stay within a few pages for
- * long; one that does not is given back to the TLB (LEARNED_ROAMS).
+ * long; one that does not is given back to the TLB (LEARNED_ROAMS), or, if much time is spent near
+ * it, gets its spans from a window.
  *
  * Comes from refills of the TLB, with the guest's FP state in the host's registers: compiled
  * without them.
@@ -17,7 +18,7 @@
 void spans_create(struct vcpu *v)
 {
     struct bt_cpu *b = bt_cpu(v);
-    for (unsigned n = 0; n < SPAN_LISTS; n++)
+    for (unsigned n = 0; n <= SPAN_WINDOWS; n++)
         b->span_list[n] = NO_NUMBER;
 }
 
@@ -117,16 +118,15 @@ static void unlist(struct bt_cpu *b, struct span_use *use)
     use->listed = false;
 }
 
-static void list_store(struct bt_cpu *b, unsigned n, u64 host)
+static void list_store(struct bt_cpu *b, unsigned n, unsigned list)
 {
     struct span_use *use = &b->span_use[n];
-    unsigned list = list_of(host);
     if (use->listed && use->list == list)
         return;
     if (use->listed)
         unlist(b, use);
     use->listed = true;
-    use->list = (u8)list;
+    use->list = (u16)list;
     use->prev = NO_NUMBER;
     use->next = b->span_list[list];
     if (use->next != NO_NUMBER)
@@ -144,6 +144,10 @@ void spans_protect(struct vcpu *v, const u8 *page)
         if (b->span_use[n].store && reaches(s, s->start + s->addend, host))
             s->room = 0;
     }
+    if (!windows_protect(v, page))
+        return;
+    for (u16 n = b->span_list[SPAN_WINDOWS]; n != NO_NUMBER; n = b->span_use[n].next)
+        b->span[n].room = 0;
 }
 
 /* --- flushes --- */
@@ -152,6 +156,7 @@ void spans_flush(struct vcpu *v, enum tlb_flush what, u64 lin)
 {
     struct bt_cpu *b = bt_cpu(v);
     empty_stack_pages(b, what, lin);
+    windows_flush(v, what, lin);
     for (enum span_log_kind kind = 0; kind < SPAN_LOGS; kind++) {
         if (what == TLB_FLUSHED_ALL || (what == TLB_FLUSHED_LOCAL && kind == SPANS_LOCAL))
             empty_log(b, kind);
@@ -185,7 +190,7 @@ static bool counts_as_rare(struct span_use *use)
     return passed > TUNE_BT_SPAN_FILLS * TUNE_BT_SPAN_CYCLES >> SPAN_TIME_SHIFT;
 }
 
-bool spans_fill(struct vcpu *v, const struct site *s, u64 lin)
+bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window)
 {
     struct bt_cpu *b = bt_cpu(v);
     struct span *span = &b->span[s->span];
@@ -193,11 +198,13 @@ bool spans_fill(struct vcpu *v, const struct site *s, u64 lin)
     struct tlb_stretch stretch;
     use->store = s->access & ACCESS_WRITE || s->group_writes;
     stat_inc(&v->stats, STAT_BT_SPAN_FILLS);
-    tlb_stretch(v, lin, use->store ? ACCESS_WRITE : ACCESS_READ, &stretch);
-    if (use->store) {
+    window = window && windows_stretch(v, lin, use->store, &stretch);
+    if (!window)
+        tlb_stretch(v, lin, use->store ? ACCESS_WRITE : ACCESS_READ, &stretch);
+    if (use->store && !window)
         cut(&stretch, lin);
-        list_store(b, s->span, stretch.start + stretch.addend);
-    }
+    if (use->store)
+        list_store(b, s->span, window ? SPAN_WINDOWS : list_of(stretch.start + stretch.addend));
     *span = (struct span){
         .start = stretch.start, .room = stretch.bytes - s->size + 1, .addend = stretch.addend};
     log_span(b, s->span, &stretch);

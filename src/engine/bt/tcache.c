@@ -335,14 +335,14 @@ static void kill_fragment(struct tcache *tc, struct fragment *f)
     divert_entry(f->entry_image, f->own->stub);
 }
 
-/* Chunks of the page at gpa that [gpa, gpa + bytes) touches; bytes is not 0 and ends in the page.
- */
 void tcache_kill(struct tcache *tc, struct fragment *f)
 {
     if (!f->dead)
         kill_fragment(tc, f);
 }
 
+/* Chunks of the page at gpa that [gpa, gpa + bytes) touches; bytes is not 0 and ends in the page.
+ */
 static u64 chunks_of(u64 gpa, unsigned bytes)
 {
     unsigned first = gpa & ~PAGE_MASK, last = first + bytes - 1;
@@ -360,13 +360,19 @@ static u64 fragment_chunks(const struct tcache *tc, const struct fragment *f, u6
     return chunks;
 }
 
+/* Where the list of the page's fragments goes on behind f. */
+static struct fragment **page_link(const struct tcache *tc, struct fragment *f, u64 page)
+{
+    return &f->page_next[page_of(tc, f->gpa) == page ? 0 : 1];
+}
+
 void tcache_invalidate(struct tcache *tc, u64 page, u64 chunks)
 {
     assert(page < guestmem_ram_size(tc->mem) >> PAGE_SHIFT);
     pthread_mutex_lock(&tc->lock);
     struct fragment **at = &tc->page[page];
     while (*at) {
-        struct fragment *f = *at, **next = &f->page_next[page_of(tc, f->gpa) == page ? 0 : 1];
+        struct fragment *f = *at, **next = page_link(tc, f, page);
         if (!f->dead && fragment_chunks(tc, f, page) & chunks) {
             kill_fragment(tc, f);
             tc->invalidated++;
@@ -378,6 +384,25 @@ void tcache_invalidate(struct tcache *tc, u64 page, u64 chunks)
     }
     code_forget(tc->mem, page, chunks); /* not before they are dead: see mem/codetrack.c */
     pthread_mutex_unlock(&tc->lock);
+}
+
+unsigned tcache_give_windows(struct tcache *tc, u64 gpa)
+{
+    u64 page = page_of(tc, gpa);
+    unsigned n = 0;
+    if (page == NO_PAGE)
+        return 0;
+    pthread_mutex_lock(&tc->lock);
+    tc->learned[tcache_learned_hash(gpa)] |= LEARNED_HOT_PAGE;
+    for (struct fragment *f = tc->page[page]; f; f = *page_link(tc, f, page)) {
+        if (f->dead || !f->roams)
+            continue;
+        f->clonable = false;
+        kill_fragment(tc, f);
+        n++;
+    }
+    pthread_mutex_unlock(&tc->lock);
+    return n;
 }
 
 /* --- links --- */
@@ -464,7 +489,7 @@ static void reset(struct tcache *tc)
     }
     tc->fragments = tc->exits = tc->sites = tc->relocs = tc->keys = tc->spans = 0;
     for (unsigned n = 0; n < TCACHE_LEARNED; n++)
-        tc->learned[n] &= LEARNED_ALONE; /* the others have another try */
+        tc->learned[n] &= LEARNED_ALONE | LEARNED_HOT_PAGE; /* the others have another try */
     __atomic_store_n(&tc->traps, 0, __ATOMIC_RELEASE);
     memset(tc->key_hash, 0, sizeof(tc->key_hash));
     tc->next = tc->first;

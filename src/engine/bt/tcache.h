@@ -19,9 +19,11 @@
 /* What was learned of the code at a guest-physical address, by a hash of that. */
 #define TCACHE_LEARNED 65536
 enum {
-    LEARNED_ALONE = 1,  /* a TU whose accesses are not to share checks */
-    LEARNED_ROAMS = 2,  /* an instruction whose access is not to have a span */
-    LEARNED_DEVICE = 4, /* an instruction that accesses devices: to be a callout */
+    LEARNED_ALONE = 1, /* a TU whose accesses are not to share checks */
+    LEARNED_ROAMS = 2, /* an instruction whose access leaves spans of neighbours in RAM too often */
+    LEARNED_DEVICE = 4,       /* an instruction that accesses devices: to be a callout */
+    LEARNED_ROAMS_WIDELY = 8, /* one that leaves spans of a window, too */
+    LEARNED_HOT_PAGE = 16,    /* a page of code: its spans come from windows */
 };
 static inline u32 tcache_learned_hash(u64 gpa)
 {
@@ -116,6 +118,10 @@ void tcache_invalidate(struct tcache *tc, u64 page, u64 chunks);
 
 /* Makes f unreachable, so that it is translated again. With the lock held. */
 void tcache_kill(struct tcache *tc, struct fragment *f);
+
+/* Has the code of user programs in the page at gpa translated again with windows for what roams.
+ * The number of fragments that concerns. */
+unsigned tcache_give_windows(struct tcache *tc, u64 gpa);
 
 /* Where to go on for a signal at pc (executable address), or NULL. */
 const u8 *tcache_trap(const struct tcache *tc, const u8 *pc);

@@ -73,9 +73,9 @@ static u64 room(struct test_machine *tm, const struct site *s)
 static void test_small_pages(void **state)
 {
     struct test_machine *tm = *state;
-    spans_fill(tm->v, &load8, SMALL + PAGE_SIZE + 8);
+    spans_fill(tm->v, &load8, SMALL + PAGE_SIZE + 8, false);
     expect(tm, &load8, SMALL, 4 * PAGE_SIZE, ram_at(tm));
-    spans_fill(tm->v, &load8, SMALL + 4 * PAGE_SIZE);
+    spans_fill(tm->v, &load8, SMALL + 4 * PAGE_SIZE, false);
     expect(tm, &load8, SMALL + 4 * PAGE_SIZE, PAGE_SIZE, small_page_at(tm, 4));
 }
 
@@ -84,23 +84,23 @@ static void test_large_pages(void **state)
     struct test_machine *tm = *state;
     touch(tm->v, 0x1000, ACCESS_READ);
     touch(tm->v, 0x200000, ACCESS_WRITE);
-    spans_fill(tm->v, &load8, 0x212340);
+    spans_fill(tm->v, &load8, 0x212340, false);
     expect(tm, &load8, 0, 4 * MIB, 0);
     tlb_flush_all(tm->v);
     touch(tm->v, 0x200000, ACCESS_READ);
-    spans_fill(tm->v, &load8, 0x200000);
+    spans_fill(tm->v, &load8, 0x200000, false);
     expect(tm, &load8, 0x200000, 2 * MIB, 0x200000);
 }
 
 static void test_flushes(void **state)
 {
     struct test_machine *tm = *state;
-    spans_fill(tm->v, &load8, SMALL);
+    spans_fill(tm->v, &load8, SMALL, false);
     tlb_flush_page(tm->v, SMALL + 8 * PAGE_SIZE);
     assert_int_not_equal(room(tm, &load8), 0);
     tlb_flush_page(tm->v, SMALL + 3 * PAGE_SIZE + 5);
     assert_int_equal(room(tm, &load8), 0);
-    spans_fill(tm->v, &load8, SMALL); /* no further than what the TLB has */
+    spans_fill(tm->v, &load8, SMALL, false); /* no further than what the TLB has */
     expect(tm, &load8, SMALL, 3 * PAGE_SIZE, ram_at(tm));
     tlb_flush_nonglobal(tm->v);
     assert_int_equal(room(tm, &load8), 0);
@@ -113,12 +113,12 @@ static void test_global(void **state)
     put64(tm, TABLE_AT + 0x1000, small_page_at(tm, 0) | 0x167);
     tlb_flush_all(tm->v);
     touch(tm->v, SMALL, ACCESS_READ);
-    spans_fill(tm->v, &load8, SMALL);
+    spans_fill(tm->v, &load8, SMALL, false);
     tlb_flush_nonglobal(tm->v);
     assert_int_not_equal(room(tm, &load8), 0);
     touch(tm->v, SMALL + PAGE_SIZE,
           ACCESS_READ); /* one page that is not, and it goes with others */
-    spans_fill(tm->v, &load8, SMALL);
+    spans_fill(tm->v, &load8, SMALL, false);
     expect(tm, &load8, SMALL, 2 * PAGE_SIZE, ram_at(tm));
     tlb_flush_nonglobal(tm->v);
     assert_int_equal(room(tm, &load8), 0);
@@ -127,9 +127,9 @@ static void test_global(void **state)
 static void test_code(void **state)
 {
     struct test_machine *tm = *state;
-    spans_fill(tm->v, &load8, SMALL);
-    spans_fill(tm->v, &store8, SMALL);
-    spans_fill(tm->v, &other_store8, SMALL + 4 * PAGE_SIZE);
+    spans_fill(tm->v, &load8, SMALL, false);
+    spans_fill(tm->v, &store8, SMALL, false);
+    spans_fill(tm->v, &other_store8, SMALL + 4 * PAGE_SIZE, false);
     expect(tm, &store8, SMALL, 4 * PAGE_SIZE, ram_at(tm));
     spans_protect(tm->v, tm->ram + small_page_at(tm, 2));
     assert_int_not_equal(room(tm, &load8), 0);
@@ -139,7 +139,7 @@ static void test_code(void **state)
     const struct span *span = &bt_cpu(tm->v)->span[store8.span];
     touch(tm->v, 0x200000, ACCESS_WRITE);
     code_protect(tm->m.mem, 0x203000, 16);
-    spans_fill(tm->v, &store8, 0x205000);
+    spans_fill(tm->v, &store8, 0x205000, false);
     assert_in_range(span->start, 0x204000, 0x205000);
     assert_in_range(span->start + span->room, 0x205ff0, 0x400000);
 }
@@ -148,7 +148,7 @@ static void test_too_often(void **state)
 {
     struct test_machine *tm = *state;
     unsigned filled = 1;
-    while (spans_fill(tm->v, &load8, SMALL))
+    while (spans_fill(tm->v, &load8, SMALL, false))
         assert_true(++filled <= 3 * TUNE_BT_SPAN_FILLS);
     assert_true(filled >= TUNE_BT_SPAN_FILLS);
 }
