@@ -116,11 +116,21 @@ static bool all_flat(const struct vcpu *v)
            data_flat(&v->seg[SEG_ES]) && data_flat(&v->seg[SEG_SS]);
 }
 
-/* quick_segs and flat_segs of one segment register, outside of 64-bit mode. */
+/* May it be read and written up to its limit? */
+static bool data_limited(const struct vcpu *v, const struct segment *s)
+{
+    const u32 attr = SEG_P | SEG_S | SEG_WRITABLE;
+    if (!cpu_protected(v))
+        return (s->attr & (SEG_CODE | SEG_DOWN)) != SEG_DOWN;
+    return (s->attr & (attr | SEG_CODE | SEG_DOWN | SEG_UNUSABLE)) == attr;
+}
+
+/* What is derived from one segment register, outside of 64-bit mode. */
 static void update_quick(struct vcpu *v, unsigned s)
 {
     bool quick = cpu_protected(v) && data_unlimited(&v->seg[s]);
-    bool flat = quick && v->seg[s].base == 0;
+    bool flat = quick && v->seg[s].base == 0, limited = !quick && data_limited(v, &v->seg[s]);
+    v->limited_segs = (u8)((v->limited_segs & ~(1U << s)) | (unsigned)limited << s);
     v->quick_segs = (u8)((v->quick_segs & ~(1U << s)) | (unsigned)quick << s);
     v->flat_segs = (u8)((v->flat_segs & ~(1U << s)) | (unsigned)flat << s);
 }
@@ -129,10 +139,11 @@ static void update_segments(struct vcpu *v)
 {
     if (v->mode == MODE_LONG64) {
         v->quick_segs = v->flat_segs = 0xff;
+        v->limited_segs = 0;
         v->flat = true;
         return;
     }
-    v->quick_segs = v->flat_segs = 0;
+    v->quick_segs = v->flat_segs = v->limited_segs = 0;
     for (unsigned s = 0; s < ARRAY_SIZE(v->seg); s++)
         update_quick(v, s);
     v->flat = all_flat(v);

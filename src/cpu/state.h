@@ -165,6 +165,7 @@ struct vcpu {
     bool align_check; /* CR0.AM && EFLAGS.AC && CPL 3; derived */
     u8 quick_segs;    /* BIT(n): an access by segment n needs no check but paging's; derived */
     u8 flat_segs;     /* of these, those with base 0; derived */
+    u8 limited_segs;  /* BIT(n): one by segment n needs a look at its limit, too; derived */
     bool flat;        /* CS, DS, ES and SS have base 0 and no limit, or 64-bit mode; derived */
     bool long_mode;   /* EFER.LMA; derived copy */
     bool nmi_blocked;

@@ -304,8 +304,17 @@ _Static_assert(sizeof(struct key_words) == sizeof(struct bt_key) &&
                    offsetof(struct bt_key, cs_limit) == 8 && offsetof(struct bt_key, mode) == 12 &&
                    offsetof(struct bt_key, quick_segs) == 15 &&
                    offsetof(struct bt_key, flat_segs) == 16 &&
-                   offsetof(struct bt_key, bits) == 18 && offsetof(struct bt_key, rsvd) == 19,
+                   offsetof(struct bt_key, bits) == 18 &&
+                   offsetof(struct bt_key, limited_segs) == 19,
                "as key_words() puts it together");
+
+/* Outside of 64-bit code. */
+static inline u64 stack_bytes(const struct vcpu *v)
+{
+    if (!((v->quick_segs | v->limited_segs) & BIT(SEG_SS)))
+        return 0;
+    return v->seg[SEG_SS].attr & SEG_DB ? 4 : 2;
+}
 
 static inline struct key_words key_words(const struct vcpu *v)
 {
@@ -313,10 +322,9 @@ static inline struct key_words key_words(const struct vcpu *v)
     u64 bits = (u64)key_bits(v) << 16;
     if (v->mode == MODE_LONG64)
         return (struct key_words){0, ~0U | who | 0xffULL << 56, 0xff | 8 << 8 | bits};
-    u64 stack = v->flat_stack ? 4 << 8 : 0;
-    return (struct key_words){v->seg[SEG_CS].base,
-                              (u32)sem_last_ip(v) | who | (u64)v->quick_segs << 56,
-                              v->flat_segs | stack | bits};
+    return (struct key_words){
+        v->seg[SEG_CS].base, (u32)sem_last_ip(v) | who | (u64)v->quick_segs << 56,
+        v->flat_segs | stack_bytes(v) << 8 | bits | (u64)v->limited_segs << 24};
 }
 
 static u32 number_of(struct bt_cpu *b, const struct key_words *words)

@@ -43,9 +43,9 @@ struct bt_key {
     u8 mode, cpl, ctx; /* enum cpu_mode, privilege, enum tlb_context */
     u8 quick_segs;     /* vcpu.quick_segs */
     u8 flat_segs;      /* bit n: segment n is quick and has base 0 */
-    u8 stack;          /* width of the flat stack's pointer: 8, 4, or 0: not flat */
-    u8 bits;           /* KEY_* */
-    u8 rsvd;
+    u8 stack; /* bytes of the stack's pointer: 8, 4, 2, or 0: SS is neither quick nor limited */
+    u8 bits;  /* KEY_* */
+    u8 limited_segs; /* vcpu.limited_segs */
 };
 
 enum {

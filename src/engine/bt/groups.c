@@ -104,7 +104,7 @@ static void follow(const struct trans *t, struct tracker *k, const struct insn *
         k->reg[i->opd[0].reg] = v;
         return;
     }
-    if (is_push(i)) {
+    if (is_push(i) && t->key.stack != 2) {
         k->reg[RSP].off -= i->opsize;
         return;
     }
@@ -114,7 +114,7 @@ static void follow(const struct trans *t, struct tracker *k, const struct insn *
     for (unsigned r = 0; r < 16; r++)
         if (f->modifies & BIT(r))
             unknown(k, r);
-    if ((is_pop(i) || i->op == OP_LEAVE) && !pops_sp)
+    if ((is_pop(i) || i->op == OP_LEAVE) && !pops_sp && t->key.stack != 2)
         k->reg[RSP] = (struct value){sp.id, sp.off + i->opsize};
 }
 
@@ -134,7 +134,7 @@ static void operand_place(const struct trans *t, struct tracker *k, unsigned n)
     for (unsigned o = 0; o < i->nopd; o++) {
         const struct operand *m = &i->opd[o];
         if (m->kind != OPD_MEM || !m->size || i->base >= 16 || i->addrsize != natural(t) ||
-            i->cls == CLASS_STRING || is_hint(i) || is_bit_string(i))
+            seg_limited(t, i->seg) || i->cls == CLASS_STRING || is_hint(i) || is_bit_string(i))
             continue;
         const struct value *b = &k->reg[i->base];
         struct access_place p = {.base = b->id,
@@ -157,6 +157,8 @@ static void stack_place(const struct trans *t, struct tracker *k, unsigned n)
     const struct value *b = &k->reg[i->op == OP_LEAVE ? RBP : RSP];
     bool push = is_push(i) || i->op == OP_CALL || i->op == OP_CALL_IND;
     if (!push && !is_pop(i) && i->op != OP_LEAVE && i->op != OP_RET)
+        return;
+    if (seg_limited(t, SEG_SS) || t->key.stack == 2)
         return;
     struct access_place p = {.base = b->id,
                              .seg = SEG_SS,

@@ -25,11 +25,6 @@ static bool natural_size(const struct trans *t, const struct insn *i)
     return !t->wide || i->opsize == 8;
 }
 
-static bool stack_fits(const struct trans *t, const struct insn *i)
-{
-    return t->key.stack != 0 && (i->opsize == t->key.stack || (!t->wide && i->opsize <= 4));
-}
-
 bool can_branch(const struct trans *t, const struct insn *i)
 {
     if (i->cls != CLASS_BRANCH && i->cls != CLASS_CALL && i->cls != CLASS_INDIRECT)
@@ -37,20 +32,12 @@ bool can_branch(const struct trans *t, const struct insn *i)
     if (!natural_size(t, i))
         return false;
     switch (i->op) {
-    case OP_LOOPE:
-    case OP_LOOPNE:
-        return false;
-    case OP_LOOP:
-    case OP_JCXZ:
-    case OP_JECXZ:
-    case OP_JRCXZ:
-        return i->addrsize > 2 && target_valid(t, i);
     case OP_CALL:
-        return stack_fits(t, i) && target_valid(t, i);
+        return fits_stack(t, i) && target_valid(t, i);
     case OP_RET:
-        return stack_fits(t, i);
+        return fits_stack(t, i);
     case OP_CALL_IND:
-        return stack_fits(t, i) && (i->opd[0].kind == OPD_GPR || mem_quick(t, i));
+        return fits_stack(t, i) && (i->opd[0].kind == OPD_GPR || mem_quick(t, i));
     case OP_JMP_IND:
         return i->opd[0].kind == OPD_GPR || mem_quick(t, i);
     default:
@@ -203,26 +190,51 @@ static void lower_call(struct trans *t, const struct insn *i)
     emit_exit(t, target_of(t, i, next_rip(t)));
 }
 
-/* LOOP and JCXZ leave the flags alone, and so does what they become. */
+/* rCX is to be tested by JRCXZ, which knows no 16-bit form: CX alone, T1 keeps all of it. */
+static void count_down(struct trans *t, const struct insn *i, bool loop)
+{
+    struct emit *e = &t->e;
+    struct hmem less = hmem_base(RCX, -1);
+    if (i->addrsize > 2) {
+        if (loop)
+            emit_lea(e, i->addrsize, RCX, &less);
+        return;
+    }
+    if (loop)
+        emit_lea(e, 2, RCX, &less);
+    emit_mov_reg(e, 8, H_T1, RCX);
+    emit_movzx(e, 2, RCX, RCX);
+}
+
+static void counted(struct trans *t, const struct insn *i)
+{
+    if (i->addrsize == 2)
+        emit_mov_reg(&t->e, 8, RCX, H_T1);
+}
+
+/* LOOP, LOOPE, LOOPNE and JCXZ leave the flags alone, and so does what they become. */
 static void lower_count(struct trans *t, const struct insn *i)
 {
     struct emit *e = &t->e;
-    bool loop = i->op == OP_LOOP;
+    bool by_flag = i->op == OP_LOOPE || i->op == OP_LOOPNE, loop = by_flag || i->op == OP_LOOP;
     u64 target = target_of(t, i, next_rip(t)), next = next_rip(t);
-    if (t->form == FORM_RECIPE)
+    if (t->form == FORM_RECIPE || by_flag)
         flags_to_host(t);
-    if (loop) {
-        struct hmem less = hmem_base(RCX, -1);
-        emit_lea(e, i->addrsize, RCX, &less);
-    }
+    count_down(t, i, loop);
     u8 form = t->form;
     bool image_valid = t->image_valid;
-    u8 *zero = emit_jrcxz(e, i->addrsize);
-    emit_exit(t, loop ? target : next);
+    u8 *zero = emit_jrcxz(e, i->addrsize == 8 ? 8 : 4), *more = emit_jmp(e, NULL);
     emit_here8(e, zero);
+    counted(t, i);
+    emit_exit(t, loop ? next : target);
+    emit_patch(more, e->p);
     t->form = form;
     t->image_valid = image_valid;
-    emit_exit(t, loop ? next : target);
+    counted(t, i);
+    if (by_flag)
+        emit_branch(t, i->op == OP_LOOPE ? 4 : 5, target);
+    else
+        emit_exit(t, loop ? target : next);
 }
 
 bool lower_branch(struct trans *t)
@@ -247,6 +259,8 @@ bool lower_branch(struct trans *t)
         lower_ret(t, i);
         break;
     case OP_LOOP:
+    case OP_LOOPE:
+    case OP_LOOPNE:
     case OP_JCXZ:
     case OP_JECXZ:
     case OP_JRCXZ:

@@ -17,15 +17,24 @@
 static bool can_load(const struct trans *t, const struct insn *i)
 {
     unsigned seg = i->opd[0].reg;
-    if (t->key.mode == MODE_REAL || seg == SEG_SS || seg == SEG_CS)
+    if (seg == SEG_SS || seg == SEG_CS)
         return false;
     if (i->op == OP_POP_SEG)
-        return fits_stack(t, i);
+        return fits_stack(t, i) && (t->key.stack != 2 || t->key.mode == MODE_REAL);
     return i->opd[1].kind == OPD_GPR || mem_quick(t, i);
+}
+
+/* LDS, LES, LFS and LGS; LSS is left to C. */
+static bool can_load_pointer(const struct trans *t, const struct insn *i)
+{
+    return t->key.mode == MODE_REAL && i->op != OP_LSS && i->opd[1].kind == OPD_MEM &&
+           mem_quick(t, i);
 }
 
 bool can_quick(const struct trans *t, const struct insn *i)
 {
+    if (i->op >= OP_LDS && i->op <= OP_LSS)
+        return can_load_pointer(t, i);
     return i->op == OP_POP_SEG || i->op == OP_MOV_SEG ? can_load(t, i) : true;
 }
 
@@ -33,6 +42,11 @@ bool loads_flat(const struct trans *t, const struct insn *i)
 {
     return (t->key.mode == MODE_PROT32 || t->key.mode == MODE_PROT16) &&
            t->key.flat_segs & BIT(i->opd[0].reg);
+}
+
+bool keeps_key(const struct trans *t, const struct insn *i)
+{
+    return t->key.mode == MODE_REAL || loads_flat(t, i);
 }
 
 static struct site *quick_call(struct trans *t, unsigned code)
@@ -119,9 +133,58 @@ static void load_flat(struct trans *t, const struct insn *i)
         move_rsp(t, i->opsize);
 }
 
+/* In real mode a load of selector T1 changes selector and base (sem_load_segment_real()), unless
+ * the register is still what protected mode has left in it. */
+static void load_real(struct trans *t, unsigned seg)
+{
+    struct emit *e = &t->e;
+    size_t at = VCPU_AT(seg) + seg * sizeof(struct segment);
+    struct hmem sel = hmem_vcpu(at + offsetof(struct segment, sel)),
+                base = hmem_vcpu(at + offsetof(struct segment, base)),
+                attr = hmem_vcpu(at + offsetof(struct segment, attr)),
+                flat = hmem_vcpu(VCPU_AT(flat));
+    struct cold *c = cold_new(t, site_new(t, SITE_FAULT, NULL));
+    emit_load(e, 4, H_T0, &attr);
+    emit_alu_imm(e, ALU_AND, 4, H_T0, ~(i32)(SEG_DB | SEG_G));
+    emit_alu_imm(e, ALU_CMP, 4, H_T0, SEG_P | SEG_S | SEG_WRITABLE | SEG_ACCESSED);
+    c->from[0] = emit_jcc(e, 5, NULL);
+    emit_alu_mem_imm(e, ALU_CMP, 1, &flat, 0);
+    c->from[1] = emit_jcc(e, 5, NULL);
+    emit_store(e, 2, &sel, H_T1);
+    emit_shift_imm(e, SHIFT_SHL, 4, H_T1, 4);
+    emit_store(e, 8, &base, H_T1);
+}
+
+/* T2 keeps the offset. */
+static void lower_load_pointer(struct trans *t, const struct insn *i)
+{
+    static const u8 segment[] = {SEG_DS, SEG_ES, SEG_FS, SEG_GS};
+    struct hmem m, sel = hmem_base(H_T0, i->opsize);
+    flags_clobber(t);
+    mem_access(t, i->opsize + 2, ACCESS_READ, &m);
+    mem_fold(t, &m);
+    emit_load(&t->e, i->opsize, H_T2, &m);
+    emit_load_zx(&t->e, 2, H_T1, &sel);
+    load_real(t, segment[i->op - OP_LDS]);
+    emit_mov_reg(&t->e, i->opsize, host_reg(i->opd[0].reg), H_T2);
+}
+
+static void lower_load_real(struct trans *t, const struct insn *i)
+{
+    flags_clobber(t);
+    fetch_selector(t, i);
+    load_real(t, i->opd[0].reg);
+    if (i->op == OP_POP_SEG)
+        move_rsp(t, i->opsize);
+}
+
 static void lower_load(struct trans *t, const struct insn *i)
 {
     struct hmem operand = hmem_vcpu(BT_AT(operand));
+    if (t->key.mode == MODE_REAL) {
+        lower_load_real(t, i);
+        return;
+    }
     flags_image(t);
     fetch_selector(t, i);
     emit_store(&t->e, 4, &operand, H_T1);
@@ -149,6 +212,12 @@ void lower_quick(struct trans *t, const struct insn *i)
     case OP_SYSEXIT:
         code = QUICK_SYSEXIT;
         break;
+    case OP_LDS:
+    case OP_LES:
+    case OP_LFS:
+    case OP_LGS:
+        lower_load_pointer(t, i);
+        return;
     default:
         lower_load(t, i);
         return;

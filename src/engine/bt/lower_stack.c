@@ -15,7 +15,7 @@ bool can_stack(const struct trans *t, const struct insn *i)
     case OP_POP:
         return o->kind == OPD_GPR && !(o->reg == RSP && i->opsize == 2);
     case OP_LEAVE:
-        return i->opsize != 2;
+        return !t->wide || i->opsize == 8;
     default:
         return false;
     }

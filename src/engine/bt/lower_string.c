@@ -19,6 +19,13 @@ static bool reads_source(const struct insn *i)
     return i->op == OP_MOVS || i->op == OP_CMPS || i->op == OP_LODS;
 }
 
+/* bt_repeat() looks at no limits. */
+static bool can_repeat(const struct trans *t, const struct insn *i)
+{
+    return i->addrsize == (t->wide ? 8 : 4) && !seg_limited(t, SEG_ES) &&
+           !(reads_source(i) && seg_limited(t, i->seg));
+}
+
 bool can_string(const struct trans *t, const struct insn *i)
 {
     switch (i->op) {
@@ -27,8 +34,8 @@ bool can_string(const struct trans *t, const struct insn *i)
     case OP_STOS:
     case OP_LODS:
     case OP_SCAS:
-        return i->addrsize == (t->wide ? 8 : 4) && !(i->flags & INSN_NOT_YET) &&
-               (i->op == OP_LODS || seg_quick(t, SEG_ES)) &&
+        return !(i->flags & INSN_NOT_YET) && (!repeated(i) || can_repeat(t, i)) &&
+               i->addrsize >= (t->wide ? 8 : 2) && (i->op == OP_LODS || seg_quick(t, SEG_ES)) &&
                (!reads_source(i) || seg_quick(t, i->seg));
     default:
         return false;

@@ -33,11 +33,20 @@ bool can_system(const struct trans *t, const struct insn *i)
     case OP_PUSH_SEG:
         return fits_stack(t, i) && __builtin_cpu_is("amd"); /* Intel CPUs write 16 bits only */
     case OP_POP_SEG:
+    case OP_LDS:
+    case OP_LES:
+    case OP_LFS:
+    case OP_LGS:
     case OP_SYSCALL:
     case OP_SYSRET:
     case OP_SYSENTER:
     case OP_SYSEXIT:
         return can_quick(t, i);
+    case OP_RDFSBASE:
+    case OP_RDGSBASE:
+    case OP_WRFSBASE:
+    case OP_WRGSBASE:
+        return t->wide;
     case OP_MOV_SEG:
         if (i->opd[0].kind == OPD_SEG)
             return can_quick(t, i);
@@ -62,7 +71,7 @@ bool falls_through(const struct trans *t, const struct insn *i)
     if (i->op == OP_CLAC || i->op == OP_STAC) /* the key changes */
         return false;
     if (i->op == OP_POP_SEG || (i->op == OP_MOV_SEG && i->opd[0].kind == OPD_SEG))
-        return can_quick(t, i) && loads_flat(t, i);
+        return can_quick(t, i) && keeps_key(t, i);
     return i->cls == CLASS_SYSTEM ? can_system(t, i) : can_string(t, i);
 }
 
@@ -211,6 +220,36 @@ static void lower_ac(struct trans *t, bool set)
     emit_exit(t, next_rip(t));
 }
 
+static void lower_base(struct trans *t, const struct insn *i)
+{
+    struct emit *e = &t->e;
+    unsigned seg = i->op == OP_RDFSBASE || i->op == OP_WRFSBASE ? SEG_FS : SEG_GS;
+    unsigned guest = i->opd[0].reg;
+    struct hmem cr4 = hmem_vcpu(VCPU_AT(cr4) + 2), home = hmem_vcpu(VCPU_AT(gpr) + 8 * guest),
+                base = hmem_vcpu(VCPU_AT(seg) + seg * sizeof(struct segment) +
+                                 offsetof(struct segment, base));
+    struct opcode test = {.size = 1, .code = 0xf6};
+    flags_clobber(t);
+    emit_op_mem(e, &test, 0, &cr4);
+    emit8(e, CR4_FSGSBASE >> 16);
+    leave_if(t, 4);
+    if (i->op == OP_RDFSBASE || i->op == OP_RDGSBASE) {
+        emit_load(e, i->opsize, H_T1, &base);
+        store_register(t, guest, i->opsize);
+        return;
+    }
+    if (host_reg(guest) == H_NONE)
+        emit_load(e, i->opsize, H_T1, &home);
+    else
+        emit_mov_reg(e, i->opsize, H_T1, host_reg(guest));
+    emit_mov_reg(e, 8, H_T0, H_T1);
+    emit_shift_imm(e, SHIFT_SHL, 8, H_T0, 16);
+    emit_shift_imm(e, SHIFT_SAR, 8, H_T0, 16);
+    emit_alu_reg(e, ALU_CMP, 8, H_T0, H_T1);
+    leave_if(t, 5);
+    emit_store(e, 8, &base, H_T1);
+}
+
 static void lower_swapgs(struct trans *t)
 {
     struct hmem gs = hmem_vcpu(VCPU_AT(seg[SEG_GS].base)),
@@ -277,11 +316,21 @@ bool lower_system(struct trans *t)
             lower_read_seg(t, i);
         break;
     case OP_POP_SEG:
+    case OP_LDS:
+    case OP_LES:
+    case OP_LFS:
+    case OP_LGS:
     case OP_SYSCALL:
     case OP_SYSRET:
     case OP_SYSENTER:
     case OP_SYSEXIT:
         lower_quick(t, i);
+        break;
+    case OP_RDFSBASE:
+    case OP_RDGSBASE:
+    case OP_WRFSBASE:
+    case OP_WRGSBASE:
+        lower_base(t, i);
         break;
     case OP_MOV_CR:
         lower_read_cr(t, i);

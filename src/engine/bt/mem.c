@@ -14,7 +14,12 @@ bool seg_has_base(const struct trans *t, unsigned seg)
 
 bool seg_quick(const struct trans *t, unsigned seg)
 {
-    return t->wide || (seg < 6 && t->key.quick_segs & BIT(seg));
+    return t->wide || (seg < 6 && (t->key.quick_segs | t->key.limited_segs) & BIT(seg));
+}
+
+bool seg_limited(const struct trans *t, unsigned seg)
+{
+    return !t->wide && t->key.limited_segs & BIT(seg);
 }
 
 bool mem_quick(const struct trans *t, const struct insn *i)
@@ -41,9 +46,9 @@ static struct hmem home(unsigned guest)
     return hmem_vcpu(VCPU_AT(gpr) + 8 * guest);
 }
 
-static struct hmem seg_base_at(unsigned seg)
+static struct hmem seg_field(unsigned seg, size_t field)
 {
-    return hmem_vcpu(VCPU_AT(seg) + seg * sizeof(struct segment) + offsetof(struct segment, base));
+    return hmem_vcpu(VCPU_AT(seg) + seg * sizeof(struct segment) + field);
 }
 
 /* A register of an address: itself, or loaded from its home to tmp. */
@@ -102,7 +107,7 @@ void emit_lin(struct trans *t, const struct addr *a, unsigned dst, i64 extra)
         emit_alu_load(e, ALU_ADD, t->wide ? 8 : 4, dst, &operand);
     }
     if (seg_has_base(t, a->seg)) {
-        struct hmem base = seg_base_at(a->seg);
+        struct hmem base = seg_field(a->seg, offsetof(struct segment, base));
         emit_alu_load(e, ALU_ADD, t->wide ? 8 : 4, dst, &base);
     }
 }
@@ -131,10 +136,20 @@ void mem_lin(struct trans *t, const struct insn *i, unsigned dst, i64 extra)
     emit_lin(t, &a, dst, extra);
 }
 
+/* Such a register is the stack's pointer, or rSI or rDI of a string instruction. */
+static struct addr register_addr(const struct trans *t, unsigned base, i64 disp, unsigned seg)
+{
+    bool string = base == RSI || base == RDI;
+    return (struct addr){.base = base,
+                         .index = REG_NONE,
+                         .disp = disp,
+                         .seg = seg,
+                         .size = string ? t->insn[t->cur].addrsize : t->key.stack};
+}
+
 void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned dst)
 {
-    struct addr a = {
-        .base = base, .index = REG_NONE, .disp = disp, .seg = seg, .size = t->wide ? 8 : 4};
+    struct addr a = register_addr(t, base, disp, seg);
     emit_lin(t, &a, dst, 0);
 }
 
@@ -226,6 +241,27 @@ static void member_access(struct trans *t, const struct request *r, struct hmem 
     host_operand(t, &r->addr, false, m);
 }
 
+/* C executes the instruction if the access's last byte lies behind its segment's end: it raises the
+ * fault, or finds that it is none (with a limit of 4 GiB offsets may wrap). */
+static void check_limit(struct trans *t, const struct request *r)
+{
+    struct emit *e = &t->e;
+    struct addr offset = r->addr;
+    struct hmem limit = seg_field(r->addr.seg, offsetof(struct segment, limit)),
+                last = hmem_base(H_T1, r->size - 1);
+    struct hmem operand = hmem_vcpu(BT_AT(operand));
+    emit_sum(t, &offset, H_T1, 0, H_NONE);
+    if (offset.size == 2)
+        emit_movzx(e, 2, H_T1, H_T1);
+    if (offset.operand)
+        emit_alu_load(e, ALU_ADD, 4, H_T1, &operand);
+    emit_load(e, 4, H_T0, &limit);
+    emit_lea(e, 8, H_T1, &last);
+    emit_alu_reg(e, ALU_CMP, 8, H_T1, H_T0);
+    u8 *from = emit_jcc(e, 7, NULL);
+    cold_new(t, site_new(t, SITE_FAULT, NULL))->from[0] = from;
+}
+
 static void emit_access(struct trans *t, const struct request *r, struct hmem *m)
 {
     static const struct mem_scheme *const schemes[] = {&mem_constant, &mem_stack, &mem_span,
@@ -238,6 +274,8 @@ static void emit_access(struct trans *t, const struct request *r, struct hmem *m
     while (!schemes[n]->fits(t, r))
         n++;
     flags_clobber(t);
+    if (seg_limited(t, r->addr.seg))
+        check_limit(t, r);
     schemes[n]->access(t, r, m);
 }
 
@@ -252,11 +290,7 @@ void mem_access(struct trans *t, unsigned size, enum access access, struct hmem 
 void mem_access_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned size,
                    enum access access, struct hmem *m)
 {
-    struct request r = {.addr = {.base = base,
-                                 .index = REG_NONE,
-                                 .disp = disp,
-                                 .seg = seg,
-                                 .size = t->wide ? 8 : 4},
+    struct request r = {.addr = register_addr(t, base, disp, seg),
                         .access = access,
                         .size = size,
                         .cold_base = (u8)base,

@@ -39,7 +39,7 @@ static bool execute(struct vcpu *v, const struct site *s)
  * but these bits: so the number can be kept in the site, with them. */
 static void key_after_load(struct vcpu *v, struct site *s)
 {
-    u64 bits = BIT(16) | (u64)v->quick_segs << 8 | v->flat_segs;
+    u64 bits = BIT(24) | (u64)v->limited_segs << 16 | (u64)v->quick_segs << 8 | v->flat_segs;
     u64 known = atomic_load_explicit(&s->key, memory_order_relaxed);
     if (likely((known & 0xffffffff) == bits)) {
         bt_cpu(v)->key = (u32)(known >> 32);

@@ -42,7 +42,7 @@
 #define FLAGS_IMAGE_BYTES 4 /* emit_flags_to_image(), in front of the stub of fragment.own */
 
 /* struct bt_key without the padding behind it. */
-#define KEY_BYTES (offsetof(struct bt_key, rsvd) + 1)
+#define KEY_BYTES (offsetof(struct bt_key, limited_segs) + 1)
 
 /* --- memory --- */
 

@@ -175,6 +175,8 @@ void mem_access_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsig
 /* Can the current instruction's operand be accessed inline? */
 bool mem_quick(const struct trans *t, const struct insn *i);
 bool seg_quick(const struct trans *t, unsigned seg);
+/* Of a segment that is: is an access to be compared with its limit? */
+bool seg_limited(const struct trans *t, unsigned seg);
 /* Makes *m use T0 only; T1 is free then. */
 void mem_fold(struct trans *t, struct hmem *m);
 /* The code that stack accesses branch to; before the cold code. */
@@ -245,11 +247,13 @@ bool can_quick(const struct trans *t, const struct insn *i);
 void lower_quick(struct trans *t, const struct insn *i);
 /* Is it a segment load that most likely changes nothing that the key tells? */
 bool loads_flat(const struct trans *t, const struct insn *i);
+/* Or one that never does, so that the TU goes on? */
+bool keeps_key(const struct trans *t, const struct insn *i);
 
 /* Does the stack fit an access of the instruction's operand size without a segment check? */
 static inline bool fits_stack(const struct trans *t, const struct insn *i)
 {
-    return t->key.stack != 0 && (i->opsize == t->key.stack || i->opsize == 2);
+    return t->key.stack != 0 && (i->opsize == 2 || i->opsize == (t->wide ? 8 : 4));
 }
 /* RSP += n; flags are kept. */
 static inline void move_rsp(struct trans *t, i64 n)

@@ -110,6 +110,7 @@ static const struct reg others[] = {
     ONE("align_check", align_check),
     ONE("quick_segs", quick_segs),
     ONE("flat_segs", flat_segs),
+    ONE("limited_segs", limited_segs),
     ONE("flat", flat),
     ONE("long_mode", long_mode),
     ONE("tsc_offset", tsc_offset),

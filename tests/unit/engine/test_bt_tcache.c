@@ -297,7 +297,8 @@ static void test_keys(void **state)
     for (u32 round = 0; round < 2; round++) {
         memset(&key, round ? 0xff : 0, sizeof(key)); /* the padding does not count */
         key.cs_base = key.cs_limit = 0;
-        key.cpl = key.ctx = key.quick_segs = key.flat_segs = key.stack = key.bits = key.rsvd = 0;
+        key.cpl = key.ctx = key.quick_segs = key.flat_segs = key.stack = key.bits =
+            key.limited_segs = 0;
         for (u32 n = 0; n < TCACHE_KEYS; n++) {
             key.cs_base = (u64)(n / 2) << 4;
             key.mode = n & 1;
