@@ -1,8 +1,8 @@
 /*
  * The binary translator as an engine: the dispatcher. It finds or makes the fragment for CS:RIP,
  * links the exit that led here to it, and enters; translated code comes back when it leaves by an
- * exit that is not linked or when something is due. TF, RF, breakpoints and interrupt shadows are
- * left to sem/, one instruction at a time, and so is code that can't be cached.
+ * exit that is not linked or when something is due. TF, breakpoints and interrupt shadows are left
+ * to sem/, one instruction at a time, and so is code that can't be cached.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -39,16 +39,19 @@ void bt_cpu_kick(struct bt_cpu *b)
         __atomic_store_n(&b->jump[table][0].tag, NO_RIP, __ATOMIC_SEQ_CST);
 }
 
-/* Undoes kicks; what they were for must be looked at afterwards. */
-static void forget_kicks(struct bt_cpu *b)
-{
-    __atomic_store_n(&b->poll, (u64)(uintptr_t)&b->poll, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&b->jump_mask, JUMP_MASK, __ATOMIC_SEQ_CST);
-}
-
 static bool kicked(const struct bt_cpu *b)
 {
     return __atomic_load_n(&b->poll, __ATOMIC_SEQ_CST) == BT_POLL_TRAP;
+}
+
+/* Undoes kicks; what they were for must be looked at afterwards. One that is still under way on
+ * another thread may have got as far as either. */
+static void forget_kicks(struct bt_cpu *b)
+{
+    if (likely(!kicked(b) && __atomic_load_n(&b->jump_mask, __ATOMIC_SEQ_CST) == JUMP_MASK))
+        return;
+    __atomic_store_n(&b->poll, (u64)(uintptr_t)&b->poll, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&b->jump_mask, JUMP_MASK, __ATOMIC_SEQ_CST);
 }
 
 static void kick_all(void *ctx)
@@ -113,6 +116,8 @@ static void jump_clear(struct bt_cpu *b, unsigned table)
         b->jump[table][n].tag = NO_RIP;
     b->jump_logged[table] = 0;
     b->jump_local[table] = b->jump_based[table] = false;
+    b->jump_low[table] = ~0ULL;
+    b->jump_high[table] = 0;
     memset(b->jump_pages[table], 0, sizeof(b->jump_pages[table]));
 }
 
@@ -131,6 +136,20 @@ static u64 *page_word(struct bt_cpu *b, unsigned table, u64 lin)
 static u64 page_bit(u64 lin)
 {
     return BIT((lin >> PAGE_SHIFT) % 64);
+}
+
+static void note_page(struct bt_cpu *b, unsigned table, u64 lin)
+{
+    *page_word(b, table, lin) |= page_bit(lin);
+    b->jump_low[table] = MIN(b->jump_low[table], lin & PAGE_MASK);
+    b->jump_high[table] = MAX(b->jump_high[table], lin);
+}
+
+/* Can the table have targets in this page? */
+static bool perhaps_in_page(struct bt_cpu *b, unsigned table, u64 page)
+{
+    return page >= b->jump_low[table] && page <= b->jump_high[table] &&
+           *page_word(b, table, page) & page_bit(page);
 }
 
 /* An empty entry is about to be filled. */
@@ -161,7 +180,7 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
     __atomic_store_n(&j->tag, jump_tag(wide, f->key, f->rip), __ATOMIC_SEQ_CST);
     if (unlikely(kicked(b))) /* and the first entry must stay empty */
         __atomic_store_n(&j->tag, NO_RIP, __ATOMIC_SEQ_CST);
-    *page_word(b, table, lin) |= page_bit(lin);
+    note_page(b, table, lin);
     b->jump_local[table] |= !global;
     b->jump_based[table] |= b->bt->tc->key[f->key].cs_base != 0;
 }
@@ -210,7 +229,7 @@ static void on_tlb_flush(struct vcpu *v, enum tlb_flush what, u64 lin)
     for (unsigned table = 0; table < JUMP_TABLES; table++) {
         if (what == TLB_FLUSHED_ALL || (what == TLB_FLUSHED_LOCAL && b->jump_local[table]))
             jump_clear(b, table);
-        else if (what == TLB_FLUSHED_PAGE && *page_word(b, table, lin) & page_bit(lin))
+        else if (what == TLB_FLUSHED_PAGE && perhaps_in_page(b, table, lin & PAGE_MASK))
             jump_clear_page(b, table, lin & PAGE_MASK);
     }
     spans_flush(v, what, lin);
@@ -459,8 +478,10 @@ const void *bt_next_by_key(struct vcpu *v)
     const void *target = jump_find(v);
     if (!target)
         target = find_known(v);
-    if (target)
+    if (target) {
+        v->rflags &= ~FLAG_RF;
         bt_flags_in(v);
+    }
     return target;
 }
 
@@ -574,15 +595,17 @@ static bool events_due(struct vcpu *v)
     return events != EVENT_INTR || v->rflags & FLAG_IF || v->shadow || v->activity || v->pending_db;
 }
 
-static void enter(struct vcpu *v, const struct fragment *f)
+/* Enters at an entry_image. */
+static void enter(struct vcpu *v, const void *target)
 {
     struct bt_cpu *b = bt_cpu(v);
     struct tcache *tc = b->bt->tc;
     bt_enter_fn *go = (bt_enter_fn *)(uintptr_t)tcache_rx(tc, tc->thunks.enter);
+    v->rflags &= ~FLAG_RF;
     bt_flags_in(v);
     v->cur = &sem_no_insn;
     stat_inc(&v->stats, STAT_BT_ENTRIES);
-    if (!go(v, tcache_rx(tc, f->entry_image))) {
+    if (!go(v, target)) {
         v->cur = &sem_no_insn;
         return;
     }
@@ -598,15 +621,20 @@ static void enter(struct vcpu *v, const struct fragment *f)
 static void run_here(struct vcpu *v, bool single)
 {
     struct bt_cpu *b = bt_cpu(v);
-    if (unlikely(single || sem_debugging(v))) {
+    if (unlikely(single || bt_debugging(v))) {
         run_one(v);
         return;
     }
     bt_update_key(v);
     v->last_rip[v->last_pos++ % TUNE_LAST_BRANCHES] = v->rip;
+    const void *known = b->left || !b->chain ? NULL : jump_find(v);
+    if (known) {
+        enter(v, known);
+        return;
+    }
     struct fragment *f = bt_find(v);
     if (f)
-        enter(v, f);
+        enter(v, tcache_rx(b->bt->tc, f->entry_image));
     else if (b->generation == atomic_load(&b->bt->tc->generation))
         run_one(v);
 }

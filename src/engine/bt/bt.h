@@ -326,6 +326,7 @@ struct bt_cpu {
     u16 jump_log[JUMP_TABLES][JUMP_LOG];          /* their numbers */
     u64 jump_pages[JUMP_TABLES][JUMP_PAGES / 64]; /* a bit for each page number modulo JUMP_PAGES
                                                      that it has targets in */
+    u64 jump_low[JUMP_TABLES], jump_high[JUMP_TABLES]; /* all of these pages are from low to high */
     u32 jump_key[JUMP_TABLES]; /* the key whose targets are in jump[]; not for JUMP_LEGACY */
     struct jump_entry jump[JUMP_TABLES][JUMP_ENTRIES];
     struct site_insn decoded[BT_SITE_INSNS];
@@ -395,6 +396,12 @@ void thunks_emit_repeat(struct tcache *tc, struct thunks *t);
 const void *bt_slow(struct vcpu *v);
 /* Has something happened that fragments don't know of? */
 bool bt_disturbed(struct vcpu *v);
+/* Do TF or breakpoints ask for one instruction at a time? RF alone does not: without breakpoints it
+ * has no effect on the next instruction, which clears it; so whoever enters a fragment does. */
+static inline bool bt_debugging(const struct vcpu *v)
+{
+    return v->rflags & FLAG_TF || v->dr[7] & 0xff;
+}
 
 /* --- spans.c --- */
 

@@ -48,7 +48,7 @@ static const struct insn *site_insn(struct vcpu *v, struct site *s, unsigned off
 bool bt_disturbed(struct vcpu *v)
 {
     return v->code_written || v->pending_db || v->shadow || v->activity != ACTIVITY_RUNNING ||
-           sem_debugging(v);
+           bt_debugging(v);
 }
 
 static void count_callout(struct vcpu *v, const struct site *s, const struct insn *i)
