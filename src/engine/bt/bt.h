@@ -105,6 +105,9 @@ struct site {
     u8 insn;           /* index of the guest instruction in the TU */
     bool leads;        /* it fills a group's slot: behind it, C can't go back to the fragment */
     bool may_refuse;   /* it may fault although the access is allowed */
+    bool first_fault;  /* a page fault at this access is what the instruction raises, whatever else
+                          it does */
+    i16 low;           /* SITE_GROUP: where the check begins, from the instruction's own access */
     bool late;         /* FIP and FOP are still to be stored, for an instruction before this one: */
     u16 late_off, late_fop;
     u8 length;       /* SITE_QUICK: of the instruction */
@@ -470,10 +473,16 @@ enum quick {
     QUICK_SYSENTER,
     QUICK_SYSRET, /* site.size: operand size */
     QUICK_SYSEXIT,
+    QUICK_IRET, /* site.size: operand size */
+    QUICK_INT,  /* site.size: vector */
+    QUICK_INTO,
 };
 /* With all registers in *v, flags in the image. False: nothing was done. Else *next is where to go
  * on, or NULL: leave. */
 bool bt_quick(struct vcpu *v, struct site *s, const void **next);
+/* Delivers the page fault of the instruction of s, whose access at lin has just been refused with
+ * this error code. v->rip is the instruction, flags are in vcpu.rflags. The same otherwise. */
+bool bt_quick_fault(struct vcpu *v, const struct site *s, u64 lin, u32 error, const void **next);
 
 /* --- fpu.c --- */
 void bt_fpu_load(struct vcpu *v); /* to the host's registers */

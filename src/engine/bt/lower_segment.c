@@ -1,9 +1,9 @@
 /*
- * Segment loads and system calls. C executes them (quick.c), which ends the TU, because they change
- * the key. But most loads of a data segment are of the flat one into a register that has it
- * already: a 32-bit kernel does that at each entry and on each way out. If the key says that the
- * register is flat, translated code reads the descriptor, and if that is the usual one, only the
- * selector is new and the TU goes on.
+ * Segment loads, system calls, INT and IRET. C executes them (quick.c), which ends the TU, because
+ * they change the key. But most loads of a data segment are of the flat one into a register that
+ * has it already: a 32-bit kernel does that at each entry and on each way out. If the key says that
+ * the register is flat, translated code reads the descriptor, and if that is the usual one, only
+ * the selector is new and the TU goes on.
  */
 #include "engine/bt/trans.h"
 
@@ -198,8 +198,24 @@ static void lower_load(struct trans *t, const struct insn *i)
 
 void lower_quick(struct trans *t, const struct insn *i)
 {
-    unsigned code;
+    unsigned code, size = i->opsize;
     switch (i->op) {
+    case OP_IRET:
+    case OP_IRETD:
+    case OP_IRETQ:
+        code = QUICK_IRET;
+        break;
+    case OP_INT:
+        code = QUICK_INT;
+        size = (u8)i->imm;
+        break;
+    case OP_INT3:
+        code = QUICK_INT;
+        size = VEC_BP;
+        break;
+    case OP_INTO:
+        code = QUICK_INTO;
+        break;
     case OP_SYSCALL:
         code = QUICK_SYSCALL;
         break;
@@ -222,6 +238,6 @@ void lower_quick(struct trans *t, const struct insn *i)
         lower_load(t, i);
         return;
     }
-    quick_call(t, code)->size = i->opsize;
+    quick_call(t, code)->size = (u16)size;
     t->ended = true;
 }

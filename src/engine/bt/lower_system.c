@@ -41,6 +41,12 @@ bool can_system(const struct trans *t, const struct insn *i)
     case OP_SYSRET:
     case OP_SYSENTER:
     case OP_SYSEXIT:
+    case OP_INT:
+    case OP_INT3:
+    case OP_INTO:
+    case OP_IRET:
+    case OP_IRETD:
+    case OP_IRETQ:
         return can_quick(t, i);
     case OP_RDFSBASE:
     case OP_RDGSBASE:
@@ -324,6 +330,12 @@ bool lower_system(struct trans *t)
     case OP_SYSRET:
     case OP_SYSENTER:
     case OP_SYSEXIT:
+    case OP_INT:
+    case OP_INT3:
+    case OP_INTO:
+    case OP_IRET:
+    case OP_IRETD:
+    case OP_IRETQ:
         lower_quick(t, i);
         break;
     case OP_RDFSBASE:

@@ -155,6 +155,17 @@ void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned
 
 /* --- accesses --- */
 
+/* Would its page fault be what the instruction raises? It is if this is its only access, and
+ * nothing else about it may fault. */
+static bool raises_first(const struct trans *t, const struct request *r)
+{
+    const struct insn *i = cur_insn(t);
+    if (i->cls != CLASS_IDENT || !seg_quick(t, r->addr.seg) || i->op == OP_CMPXCHG16B)
+        return false;
+    bool stack = i->op == OP_PUSH || i->op == OP_POP;
+    return !stack || i->opd[0].kind != OPD_MEM;
+}
+
 unsigned new_miss(struct trans *t, const u8 *retry, const struct request *r, u32 span)
 {
     struct site *s;
@@ -166,6 +177,8 @@ unsigned new_miss(struct trans *t, const u8 *retry, const struct request *r, u32
     s->size = (u16)checked_bytes(r);
     s->group_writes = r->plan->write;
     s->span = span;
+    s->low = r->plan->low;
+    s->first_fault = raises_first(t, r);
     c->lin = true;
     c->base = r->cold_base;
     c->seg = (u8)r->addr.seg;

@@ -1,8 +1,9 @@
 /*
  * System instructions that every entry to a kernel and every way out of it executes: segment loads,
- * system calls and their returns. C does them, but with nothing of what a callout has to do for an
- * instruction in general: the site tells all about it, the FPU's state stays where it is, and the
- * next fragment is looked up at once. Whatever is unusual is left to a callout.
+ * system calls, software interrupts and their returns; and page faults. C does them, but with
+ * nothing of what a callout has to do for an instruction in general: the site tells all about it,
+ * the FPU's state stays where it is, and the next fragment is looked up at once. Whatever is
+ * unusual is left to a callout.
  */
 #include "engine/bt/tcache.h"
 #include "engine/sem/sem.h"
@@ -30,6 +31,12 @@ static bool execute(struct vcpu *v, const struct site *s)
     case QUICK_SYSRET:
     case QUICK_SYSEXIT:
         return sem_try_system_return(v, s->access == QUICK_SYSEXIT, s->size == 8);
+    case QUICK_IRET:
+        return sem_try_iret(v, s->size);
+    case QUICK_INT:
+        return sem_try_interrupt(v, (u8)s->size);
+    case QUICK_INTO:
+        return !(v->rflags & FLAG_OF) || sem_try_interrupt(v, VEC_OF);
     default:
         return load_segment(v, s);
     }
@@ -49,6 +56,13 @@ static void key_after_load(struct vcpu *v, struct site *s)
     atomic_store_explicit(&s->key, bits | (u64)bt_cpu(v)->key << 32, memory_order_relaxed);
 }
 
+static void go_on(struct vcpu *v, const void **next)
+{
+    *next = bt_next_by_key(v);
+    if (!*next)
+        bt_fpu_save(v);
+}
+
 bool bt_quick(struct vcpu *v, struct site *s, const void **next)
 {
     struct bt_cpu *b = bt_cpu(v);
@@ -63,8 +77,17 @@ bool bt_quick(struct vcpu *v, struct site *s, const void **next)
         key_after_load(v, s);
     else
         bt_update_key(v);
-    *next = bt_next_by_key(v);
-    if (!*next)
-        bt_fpu_save(v);
+    go_on(v, next);
+    return true;
+}
+
+bool bt_quick_fault(struct vcpu *v, const struct site *s, u64 lin, u32 error, const void **next)
+{
+    if (!sem_try_page_fault(v, lin, error))
+        return false;
+    stat_inc(&v->stats, STAT_BT_QUICK_FAULTS);
+    bt_cpu(v)->block_insns = s->insn;
+    bt_update_key(v);
+    go_on(v, next);
     return true;
 }

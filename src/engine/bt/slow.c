@@ -186,9 +186,19 @@ static void fill_span(struct vcpu *v, const struct site *s, u64 lin)
         learn(v, s->f, gpa, roams ? LEARNED_ROAMS_WIDELY : LEARNED_ROAMS, STAT_BT_ADAPT_ROAMS);
 }
 
+/* What became of an access that missed. */
+enum miss { MISS_FILLED, MISS_FAULTS, MISS_LEFT };
+
+/* The TLB does not know the page. False: a page fault, with *error. */
+static bool walk_to(struct vcpu *v, u64 lin, unsigned access, u32 *error)
+{
+    u64 gpa;
+    return tlb_translate(v, lin, access, (enum tlb_context)v->tlb_ctx, &gpa, error);
+}
+
 /* Makes the first-level TLB let the access through, and fills its span. A group whose first access
  * reads must not set the page's D bit yet: it is enough if the TLB knows that it is set. */
-static bool refill(struct vcpu *v, const struct site *s)
+static enum miss refill(struct vcpu *v, const struct site *s, u32 *error)
 {
     struct bt_cpu *b = bt_cpu(v);
     u64 lin = b->slow_lin;
@@ -196,17 +206,21 @@ static bool refill(struct vcpu *v, const struct site *s)
     /* A store that another fault prevents does not make the page dirty. */
     bool walks = need == s->access && !(need & ACCESS_WRITE && s->may_refuse);
     if ((lin & ~PAGE_MASK) + s->size > PAGE_SIZE)
-        return false;
+        return MISS_LEFT;
     if (!l1_hits(v, lin, need & ACCESS_WRITE)) {
         stat_inc(&v->stats, STAT_BT_REFILLS);
-        if (!tlb_refill(v, lin, need) && !(walks && tlb_refill_walk(v, lin, need)))
-            return false;
+        if (!tlb_refill(v, lin, need)) {
+            if ((!walks && s->access & ACCESS_WRITE) || (v->mode == MODE_LONG64 && !canonical(lin)))
+                return MISS_LEFT;
+            if (!walk_to(v, lin, s->access, error))
+                return MISS_FAULTS;
+        }
         if (!l1_hits(v, lin, need & ACCESS_WRITE))
-            return false;
+            return MISS_LEFT;
     }
     if (s->span != NO_SPAN)
         fill_span(v, s, lin);
-    return true;
+    return MISS_FILLED;
 }
 
 /* A store of at most s->size bytes went to a page with code. */
@@ -255,11 +269,14 @@ const void *bt_slow(struct vcpu *v)
     struct tcache *tc = b->bt->tc;
     struct site *s = &tc->site[b->site];
     enum repeat repeat = REPEAT_LEFT;
+    enum miss miss = MISS_LEFT;
     const void *next;
+    u32 error;
     switch (s->kind) {
     case SITE_ACCESS:
     case SITE_GROUP:
-        if (refill(v, s) && likely(!s->f->dead)) /* the walk may have written to the code */
+        miss = refill(v, s, &error);
+        if (miss == MISS_FILLED && likely(!s->f->dead)) /* the walk may have written to the code */
             return tcache_rx(tc, s->retry);
         break;
     case SITE_FPU:
@@ -284,6 +301,9 @@ const void *bt_slow(struct vcpu *v)
     v->rip = s->f->rip + s->off;
     b->block_insns = s->insn;
     store_pointers(v, s);
+    if (miss == MISS_FAULTS && s->first_fault &&
+        bt_quick_fault(v, s, b->slow_lin - (u64)(i64)s->low, error, &next))
+        return next;
     if (s->kind == SITE_WRITTEN) {
         stat_inc(&v->stats, STAT_BT_CODE_STORES);
         return look_at_store(v, s);

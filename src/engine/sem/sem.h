@@ -92,6 +92,11 @@ bool sem_try_load_segment(struct vcpu *v, enum seg_reg seg, u16 sel);
  * false: it faults, nothing was changed. General registers only. */
 bool sem_try_system_call(struct vcpu *v, bool sysenter);
 bool sem_try_system_return(struct vcpu *v, bool sysexit, bool to64);
+/* INT n, INT3 and INTO, with RIP behind the instruction; a page fault of the instruction at RIP;
+ * IRET. False: unusual, or it faults; nothing was changed. General registers only (sem_quick.c). */
+bool sem_try_interrupt(struct vcpu *v, u8 vector);
+bool sem_try_page_fault(struct vcpu *v, u64 lin, u32 error);
+bool sem_try_iret(struct vcpu *v, unsigned size);
 /* Loads it the real-mode or virtual-8086 way. */
 void sem_load_segment_real(struct vcpu *v, enum seg_reg seg, u16 sel);
 

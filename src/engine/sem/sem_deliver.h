@@ -20,4 +20,8 @@ struct delivery {
 /* Delivers d, or raises with nothing of *v changed (a task switch excepted, see sem_task.h). */
 void sem_deliver(struct vcpu *v, const struct delivery *d);
 
+/* The same in the common cases, with nothing that could fault left to be done (sem_quick.c). False:
+ * nothing was changed. General registers only. */
+bool sem_try_deliver(struct vcpu *v, const struct delivery *d);
+
 #endif

@@ -111,6 +111,8 @@ static bool escalate(struct vcpu *v, struct delivery *d, bool d_is_exception)
  * between the run loop sees what other threads want. */
 static void deliver(struct vcpu *v, struct delivery *d, bool is_exception)
 {
+    if (sem_try_deliver(v, d))
+        return;
     jmp_buf outer;
     volatile bool exception = is_exception;
     volatile unsigned faults = 0;
@@ -169,7 +171,8 @@ void sem_deliver_interrupt(struct vcpu *v, u8 vector, enum interrupt_kind kind)
         break;
     case INTERRUPT_SOFTWARE:
     case INTERRUPT_SOFT_TRAP:
-        sem_deliver(v, &d);
+        if (!sem_try_deliver(v, &d))
+            sem_deliver(v, &d);
         stat_inc(&v->stats, STAT_SOFT_INT);
         break;
     }

@@ -275,18 +275,6 @@ static struct segment return_ss(struct vcpu *v, u16 sel, const struct segment *c
     return desc_to_segment(&d, sel);
 }
 
-/* Data segments that the new, outer level has no right to become null. */
-static void drop_inner_segments(struct vcpu *v)
-{
-    static const u8 data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
-    for (unsigned n = 0; n < ARRAY_SIZE(data); n++) {
-        struct segment *s = &v->seg[data[n]];
-        bool conforming = (s->attr & (SEG_CODE | SEG_CONFORM)) == (SEG_CODE | SEG_CONFORM);
-        if (!(s->attr & SEG_UNUSABLE) && SEG_DPL(s->attr) < v->cpl && !conforming)
-            *s = (struct segment){.attr = SEG_UNUSABLE};
-    }
-}
-
 void far_return_with_stack(struct vcpu *v, const struct segment *cs, const struct far_frame *f)
 {
     struct segment ss = return_ss(v, f->ss, cs);
@@ -297,7 +285,7 @@ void far_return_with_stack(struct vcpu *v, const struct segment *cs, const struc
     v->cpl = SEL_RPL(cs->sel);
     v->rip = f->rip;
     if (outer)
-        drop_inner_segments(v);
+        far_drop_inner_segments(v);
     cpu_update_mode(v);
     set_stack_pointer(v, sem_stack_mask(v), f->rsp);
 }
