@@ -108,6 +108,7 @@ static void *watchdog(void *unused)
 
 /* --- faults --- */
 
+static struct side reference, tested;
 static __thread struct fault_log *faults;
 
 void __real_sem_deliver_fault(struct vcpu *v, u64 start_rip);
@@ -127,6 +128,33 @@ void __wrap_sem_deliver_fault(struct vcpu *v, u64 start_rip)
     v->rip = start_rip;
     v->cur = &sem_no_insn;
     vcpu_leave(v, EXIT_KICKED, "faults");
+}
+
+/* Translated code comes here with the guest's FP state in the host's registers. */
+#define FP_LIVE __attribute__((target("general-regs-only")))
+
+bool __real_sem_try_page_fault(struct vcpu *v, u64 lin, u32 error);
+FP_LIVE bool __wrap_sem_try_page_fault(struct vcpu *v, u64 lin, u32 error);
+
+FP_LIVE bool __wrap_sem_try_page_fault(struct vcpu *v, u64 lin, u32 error)
+{
+    u64 start_rip = v->rip;
+    if (faults->count + 1 >= FAULTS || !__real_sem_try_page_fault(v, lin, error))
+        return false;
+    if (faults->count < MAX_LOGGED)
+        faults->entry[faults->count] = (struct logged_fault){VEC_PF, error, lin, start_rip};
+    faults->count++;
+    return true;
+}
+
+/* The single steps deliver by sem_deliver() alone. */
+struct delivery;
+bool __real_sem_try_deliver(struct vcpu *v, const struct delivery *d);
+bool __wrap_sem_try_deliver(struct vcpu *v, const struct delivery *d);
+
+bool __wrap_sem_try_deliver(struct vcpu *v, const struct delivery *d)
+{
+    return faults != &reference.faults && __real_sem_try_deliver(v, d);
 }
 
 /* --- the single steps --- */
@@ -213,8 +241,6 @@ static bool run_steps(struct fuzz_guest *g, const struct vcpu *begin, struct vm_
 }
 
 /* --- a run --- */
-
-static struct side reference, tested;
 
 /* ES and B say whether an unmasked x87 exception waits (SDM vol. 1, 8.1.3.3). */
 static void make_fsw_consistent(struct fpu_legacy *f)
