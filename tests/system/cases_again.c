@@ -132,3 +132,23 @@ TEST(page_fault_from_user)
         }
     }
 }
+
+/* The handler skips the division, until the divisor is another. */
+TEST(divide_error)
+{
+    struct code handler = CODE("add dword ptr [esp], 2\n" COUNT_AND_CHANGE "iretd");
+    volatile u32 *divisor = (volatile u32 *)frames[2];
+    idt[EV_DE] = gate(SEL_CODE, handler.start, A_INT32, 0);
+    for (unsigned user = 0; user < 2; user++) {
+        context("user", user);
+        struct code c = CODE("1: mov eax, 100\n xor edx, edx\n div dword ptr [edi]\n"
+                             "dec ecx\n jnz 1b");
+        struct run r = user ? ring3(c) : ring0(c);
+        *divisor = 0;
+        prepare(&r, divisor, 7);
+        go_done(&r);
+        EXPECT(COUNT, CHANGE);
+        EXPECT(r.ax, 14);
+        EXPECT(r.dx, 2);
+    }
+}

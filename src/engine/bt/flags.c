@@ -206,7 +206,9 @@ static void insn_facts(const struct trans *t, const struct insn *i, struct facts
     flag_facts(i, f);
     f->callout = !can_lower(t, i, &f->lowerer);
     u64 gpa = t->f->gpa + t->off[i - t->insn];
-    if (has_memory(i) && t->tc->learned[tcache_learned_hash(gpa)] & LEARNED_DEVICE)
+    u8 learned = t->tc->learned[tcache_learned_hash(gpa)];
+    bool divides = i->op == OP_DIV || i->op == OP_IDIV;
+    if ((has_memory(i) && learned & LEARNED_DEVICE) || (divides && learned & LEARNED_DIVIDES))
         f->callout = f->device = true;
     if (i->op == OP_STI && i == &t->insn[t->n - 1])
         f->callout = true; /* its shadow covers the next instruction, which must be at hand */
@@ -216,7 +218,7 @@ static void insn_facts(const struct trans *t, const struct insn *i, struct facts
             (i->opd[n].kind == OPD_GPR || i->opd[n].kind == OPD_GPR8H))
             f->modifies |= (u16)BIT(i->opd[n].reg);
     f->clobbers = has_memory(i) || i->cls != CLASS_IDENT || i->op == OP_PUSH || i->op == OP_POP ||
-                  i->op == OP_LEAVE || i->op == OP_XLAT || i->op == OP_DIV || i->op == OP_IDIV;
+                  i->op == OP_LEAVE || i->op == OP_XLAT || divides;
 }
 
 /* Registers that the flags of i come from, if they can be made again from them; 0 if not. */

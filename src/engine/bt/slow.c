@@ -68,6 +68,29 @@ static void count_callout(struct vcpu *v, const struct site *s, const struct ins
     stat_inc(&v->stats, why);
 }
 
+/* The fragment is to be translated anew, with what is known now of the code at gpa: one thing more,
+ * or, for STAT_BT_ADAPT_BACK, less. */
+static void learn(struct vcpu *v, struct fragment *f, u64 gpa, u8 what, enum stat_id id)
+{
+    struct tcache *tc = bt_cpu(v)->bt->tc;
+    u8 *known = &tc->learned[tcache_learned_hash(gpa)];
+    pthread_mutex_lock(&tc->lock);
+    *known = (u8)(id == STAT_BT_ADAPT_BACK ? *known & ~what : *known | what);
+    struct fragment *source = tcache_source(tc, f->gpa, f->key);
+    if (source)
+        source->clonable = false;
+    tcache_kill(tc, f);
+    pthread_mutex_unlock(&tc->lock);
+    stat_inc(&v->stats, id);
+}
+
+/* A host instruction has raised a signal. */
+static void adapt_to_signals(struct vcpu *v, struct site *s, const struct insn *i)
+{
+    if ((i->op == OP_DIV || i->op == OP_IDIV) && ++s->misses == TUNE_BT_DIVISION_FAULTS)
+        learn(v, s->f, s->f->gpa + s->off, LEARNED_DIVIDES, STAT_BT_ADAPT_DIVIDES);
+}
+
 /* Executes the instruction at v->rip. False: it is not there any more. */
 static bool execute(struct vcpu *v, struct site *s, unsigned off)
 {
@@ -79,6 +102,8 @@ static bool execute(struct vcpu *v, struct site *s, unsigned off)
     v->rip += i->len;
     v->rflags &= ~FLAG_RF;
     count_callout(v, s, i);
+    if (s->kind == SITE_FAULT)
+        adapt_to_signals(v, s, i);
     i->sem(v, i);
     sem_wrap_rip(v);
     sem_mark_repeat(v, i, start);
@@ -96,22 +121,6 @@ static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, unsi
         off += v->cur->len;
     }
     return bt_next(v);
-}
-
-/* The fragment is to be translated anew, with what is known now of the code at gpa: one thing more,
- * or, for STAT_BT_ADAPT_BACK, less. */
-static void learn(struct vcpu *v, struct fragment *f, u64 gpa, u8 what, enum stat_id id)
-{
-    struct tcache *tc = bt_cpu(v)->bt->tc;
-    u8 *known = &tc->learned[tcache_learned_hash(gpa)];
-    pthread_mutex_lock(&tc->lock);
-    *known = (u8)(id == STAT_BT_ADAPT_BACK ? *known & ~what : *known | what);
-    struct fragment *source = tcache_source(tc, f->gpa, f->key);
-    if (source)
-        source->clonable = false;
-    tcache_kill(tc, f);
-    pthread_mutex_unlock(&tc->lock);
-    stat_inc(&v->stats, id);
 }
 
 /* A group whose check failed for what the TLB can't mend. If that happens again and again (a stack
@@ -147,7 +156,7 @@ static void adapt_to_devices(struct vcpu *v, struct site *s)
     if (s->kind == SITE_ACCESS && went_to_device(v, s) && ++s->misses == TUNE_BT_DEVICE_MISSES)
         learn(v, s->f, gpa, LEARNED_DEVICE, STAT_BT_ADAPT_DEVICE);
     else if (s->kind == SITE_DEVICE && ++s->calls == TUNE_BT_DEVICE_CALLS)
-        learn(v, s->f, gpa, LEARNED_DEVICE, STAT_BT_ADAPT_BACK);
+        learn(v, s->f, gpa, LEARNED_DEVICE | LEARNED_DIVIDES, STAT_BT_ADAPT_BACK);
 }
 
 static const void *execute_site(struct vcpu *v, struct site *s)
