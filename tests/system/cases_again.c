@@ -152,3 +152,31 @@ TEST(divide_error)
         EXPECT(r.dx, 2);
     }
 }
+
+/* Of a vector move, and the vector registers outlive it. */
+TEST(page_fault_of_sse)
+{
+    struct code handler = CODE("add esp, 4\n add dword ptr [esp], 3\n" COUNT_AND_CHANGE "iretd");
+    struct code load = CODE("movups xmm1, [edx]\n 1: movups xmm0, [esi]\n dec ecx\n jnz 1b\n"
+                            "movups [edx + 16], xmm1");
+    struct code store = CODE("movups xmm1, [edx]\n 1: movups [esi], xmm0\n dec ecx\n jnz 1b\n"
+                             "movups [edx + 16], xmm1");
+    volatile u32 *data = (volatile u32 *)frames[2];
+    idt[EV_PF] = gate(SEL_CODE, handler.start, A_INT32, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        context(i ? "store" : "load", i);
+        for (unsigned n = 0; n < 8; n++)
+            data[n] = n < 4 ? 0x3f800000 + n : 0;
+        struct run r = ring3(i ? store : load);
+        paged(&r, PAGING_32, true);
+        r.cr4 |= CR4_OSFXSR;
+        prepare(&r, frames[3], 0);
+        r.si = WINDOW + 1;
+        r.dx = (u32)data;
+        go_done(&r);
+        EXPECT(COUNT, TIMES);
+        EXPECT(r.cr2, WINDOW + 1);
+        for (unsigned n = 0; n < 4; n++)
+            EXPECT(data[4 + n], data[n]);
+    }
+}

@@ -199,6 +199,7 @@ void emit_mov_rip(struct trans *t, unsigned dst, u64 value);
 void emit_store_rip(struct trans *t, unsigned size, const struct hmem *m, u64 value);
 
 /* --- sites: translate.c --- */
+bool is_plain_move(const struct insn *i);
 u32 site_new(struct trans *t, enum site_kind kind, struct site **out);
 struct cold *cold_new(struct trans *t, u32 site);
 /* A trap at pc; returns its number. */

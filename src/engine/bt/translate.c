@@ -155,12 +155,48 @@ void emit_store_rip(struct trans *t, unsigned size, const struct hmem *m, u64 va
 
 /* --- sites and traps --- */
 
+/* A move of vector registers that raises nothing but what its access does: no alignment is asked
+ * for, nothing is computed. */
+bool is_plain_move(const struct insn *i)
+{
+    switch (i->op) {
+    case OP_MOVUPS:
+    case OP_MOVUPD:
+    case OP_MOVDQU:
+    case OP_LDDQU:
+    case OP_MOVSS:
+    case OP_MOVSD:
+    case OP_MOVHPS:
+    case OP_MOVLPS:
+    case OP_MOVHPD:
+    case OP_MOVLPD:
+    case OP_VMOVUPS:
+    case OP_VMOVUPD:
+    case OP_VMOVDQU:
+    case OP_VLDDQU:
+    case OP_VMOVSS:
+    case OP_VMOVSD:
+    case OP_VMOVHPS:
+    case OP_VMOVLPS:
+    case OP_VMOVHPD:
+    case OP_VMOVLPD:
+    case OP_VMOVD:
+    case OP_VMOVQ:
+        return true;
+    case OP_MOVD:
+    case OP_MOVQ:
+        return i->opd[0].kind != OPD_MMX && i->opd[1].kind != OPD_MMX;
+    default:
+        return false;
+    }
+}
+
 /* Does it check more than that its access is allowed: alignment, x87 exceptions, or a target that
  * is looked up behind the check of the stack? */
 static bool may_refuse(const struct insn *i)
 {
-    return i->cls == CLASS_FPU || i->cls == CLASS_SIMD || i->op == OP_CMPXCHG16B ||
-           i->op == OP_CALL_IND;
+    return i->cls == CLASS_FPU || (i->cls == CLASS_SIMD && !is_plain_move(i)) ||
+           i->op == OP_CMPXCHG16B || i->op == OP_CALL_IND;
 }
 
 u32 site_new(struct trans *t, enum site_kind kind, struct site **out)
