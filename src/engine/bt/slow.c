@@ -310,7 +310,7 @@ const void *bt_slow(struct vcpu *v)
     v->rip = s->f->rip + s->off;
     b->block_insns = s->insn;
     store_pointers(v, s);
-    if (miss == MISS_FAULTS && s->first_fault &&
+    if (miss == MISS_FAULTS && s->first_fault && likely(!s->f->dead) &&
         bt_quick_fault(v, s, b->slow_lin - (u64)(i64)s->low, error, &next))
         return next;
     if (s->kind == SITE_WRITTEN) {
