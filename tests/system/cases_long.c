@@ -120,6 +120,29 @@ TEST(swapgs)
     go_fault(&r, EV_GP, 0);
 }
 
+/* Two bases on two pages, and accesses at the same offsets before and behind the change. */
+TEST(gs_base_changes)
+{
+    struct run r = long0(CODE64(
+        "mov ecx, 0xc0000101; mov eax, esi; xor edx, edx; wrmsr; inc ecx; mov eax, edi; wrmsr;"
+        "mov rax, gs:[rbx]; swapgs; mov rsi, gs:[rbx+8]; mov rdi, gs:[rbx]; swapgs;"
+        "add rax, gs:[rbx+8]"));
+    u64 *first = (u64 *)frames[0], *second = (u64 *)frames[3];
+    paged(&r, PAGING_64, false);
+    map(PAGING_64, 1, 3, P_ALL);
+    first[2] = 0x10;
+    first[3] = 0x100;
+    second[2] = 0x2000;
+    second[3] = 0x3000;
+    r.bx = 16;
+    r.si = (u32)first;
+    r.di = WINDOW + 4096;
+    go_done(&r);
+    EXPECT(r.si, 0x3000);
+    EXPECT(r.di, 0x2000);
+    EXPECT(r.ax, 0x110);
+}
+
 TEST(fsgsbase)
 {
     if (!has_cpuid(7, 1, 0)) {

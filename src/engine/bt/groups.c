@@ -3,7 +3,8 @@
  * (stack frames, fields of a structure) lie at known distances from each other; the first of them
  * checks the whole stretch for being in one page, and leaves what is to be added to an address in a
  * slot for the others, which then can't fault. Register values are followed through additions of
- * constants, copies, PUSH and POP. A group ends at a callout, behind which the TLB may be another.
+ * constants, copies, PUSH and POP. A group ends at a callout, behind which the TLB may be another,
+ * and where FS or GS get another base.
  */
 #include "engine/bt/trans.h"
 
@@ -209,6 +210,12 @@ static void make_group(struct trans *t, struct tracker *k, unsigned n)
                                                            .length = (u16)(high - low)};
 }
 
+/* Addresses by FS or GS mean others behind it. */
+static bool changes_base(const struct insn *i)
+{
+    return i->op == OP_SWAPGS || i->op == OP_WRFSBASE || i->op == OP_WRGSBASE;
+}
+
 void groups_make(struct trans *t)
 {
     struct tracker k;
@@ -218,7 +225,7 @@ void groups_make(struct trans *t)
         unknown(&k, r);
     unsigned first = 0;
     for (unsigned n = 0; n <= t->n; n++) {
-        if (n == t->n || t->facts[n].callout) {
+        if (n == t->n || t->facts[n].callout || changes_base(&t->insn[n])) {
             for (unsigned p = first; p < k.places; p++)
                 if (!k.place[p].grouped)
                     make_group(t, &k, p);

@@ -15,23 +15,10 @@ static bool can_read_cr(const struct trans *t, const struct insn *i)
     return t->key.cpl == 0 && i->opd[1].kind == OPD_CR && (cr == 0 || (cr >= 2 && cr <= 4));
 }
 
-bool can_system(const struct trans *t, const struct insn *i)
+/* Is it one of lower_segment.c's? */
+static bool is_quick(const struct insn *i)
 {
-    if (i->flags & INSN_NOT_YET || t->key.mode == MODE_V86)
-        return false;
     switch (i->op) {
-    case OP_CLI:
-    case OP_STI:
-        return t->key.bits & KEY_IOPL;
-    case OP_PUSHF:
-    case OP_PUSHFD:
-    case OP_PUSHFQ:
-    case OP_POPF:
-    case OP_POPFD:
-    case OP_POPFQ:
-        return fits_stack(t, i);
-    case OP_PUSH_SEG:
-        return fits_stack(t, i) && __builtin_cpu_is("amd"); /* Intel CPUs write 16 bits only */
     case OP_POP_SEG:
     case OP_LDS:
     case OP_LES:
@@ -47,15 +34,37 @@ bool can_system(const struct trans *t, const struct insn *i)
     case OP_IRET:
     case OP_IRETD:
     case OP_IRETQ:
+        return true;
+    default:
+        return i->op == OP_MOV_SEG && i->opd[0].kind == OPD_SEG;
+    }
+}
+
+bool can_system(const struct trans *t, const struct insn *i)
+{
+    if (i->flags & INSN_NOT_YET || t->key.mode == MODE_V86)
+        return false;
+    if (is_quick(i))
         return can_quick(t, i);
+    switch (i->op) {
+    case OP_CLI:
+    case OP_STI:
+        return t->key.bits & KEY_IOPL;
+    case OP_PUSHF:
+    case OP_PUSHFD:
+    case OP_PUSHFQ:
+    case OP_POPF:
+    case OP_POPFD:
+    case OP_POPFQ:
+        return fits_stack(t, i);
+    case OP_PUSH_SEG:
+        return fits_stack(t, i) && __builtin_cpu_is("amd"); /* Intel CPUs write 16 bits only */
     case OP_RDFSBASE:
     case OP_RDGSBASE:
     case OP_WRFSBASE:
     case OP_WRGSBASE:
         return t->wide;
     case OP_MOV_SEG:
-        if (i->opd[0].kind == OPD_SEG)
-            return can_quick(t, i);
         return i->opd[1].kind == OPD_SEG && (i->opd[0].kind == OPD_GPR || mem_quick(t, i));
     case OP_MOV_CR:
         return can_read_cr(t, i);
@@ -297,6 +306,10 @@ bool lower_system(struct trans *t)
     const struct insn *i = cur_insn(t);
     if (!can_system(t, i))
         return false;
+    if (is_quick(i)) {
+        lower_quick(t, i);
+        return true;
+    }
     switch (i->op) {
     case OP_CLI:
     case OP_STI:
@@ -316,27 +329,7 @@ bool lower_system(struct trans *t)
         lower_push_seg(t, i);
         break;
     case OP_MOV_SEG:
-        if (i->opd[0].kind == OPD_SEG)
-            lower_quick(t, i);
-        else
-            lower_read_seg(t, i);
-        break;
-    case OP_POP_SEG:
-    case OP_LDS:
-    case OP_LES:
-    case OP_LFS:
-    case OP_LGS:
-    case OP_SYSCALL:
-    case OP_SYSRET:
-    case OP_SYSENTER:
-    case OP_SYSEXIT:
-    case OP_INT:
-    case OP_INT3:
-    case OP_INTO:
-    case OP_IRET:
-    case OP_IRETD:
-    case OP_IRETQ:
-        lower_quick(t, i);
+        lower_read_seg(t, i);
         break;
     case OP_RDFSBASE:
     case OP_RDGSBASE:

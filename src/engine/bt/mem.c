@@ -161,7 +161,7 @@ static bool raises_first(const struct trans *t, const struct request *r)
 {
     const struct insn *i = cur_insn(t);
     if (!(i->cls == CLASS_IDENT || is_plain_move(i)) || !seg_quick(t, r->addr.seg) ||
-        i->op == OP_CMPXCHG16B)
+        seg_limited(t, r->addr.seg) || i->op == OP_CMPXCHG16B)
         return false;
     bool stack = i->op == OP_PUSH || i->op == OP_POP;
     return !stack || i->opd[0].kind != OPD_MEM;
