@@ -91,6 +91,12 @@ tests: $(UNIT) $(INSN_TEST)
 check-unit: $(UNIT)
 	@for t in $(UNIT); do $$t || exit 1; done
 
+# The guests of `ringer compare` and of the benchmark: kernels, programs, initramfs.
+.PHONY: bench-guest
+bench-guest:
+	scripts/fetch amd64 686 busybox tcc
+	guest/bench/build-initrd
+
 # Measures against native and against QEMU's TCG; see bench/README.md.
 bench:
 	bench/run

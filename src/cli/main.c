@@ -8,15 +8,16 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/compare/compare.h"
 #include "cli/options.h"
 #include "cli/signals.h"
 #include "cli/translate.h"
+#include "cli/version.h"
 #include "vm/vm.h"
-
-#define RINGER_VERSION "0.1.0"
 
 enum exit_status {
     STATUS_POWER_OFF = 0,
+    STATUS_REGRESSION = 1,
     STATUS_USAGE = 2,
     STATUS_GUEST_FAILED = 3,
     STATUS_RESET = 4,
@@ -100,6 +101,17 @@ static int translate(int argc, char **argv)
     return rc == -EFAULT ? STATUS_GUEST_FAILED : STATUS_USAGE;
 }
 
+static int compare(int argc, char **argv)
+{
+    struct error err = {""};
+    int outcome = compare_command(argc, argv, &err);
+    if (outcome < 0)
+        return usage_error(&err);
+    if (outcome == COMPARE_HELP)
+        options_help();
+    return outcome == COMPARE_REGRESSION ? STATUS_REGRESSION : 0;
+}
+
 static int list_engines(void)
 {
     printf("%-8s %-6s %-22s %s\n", "engine", "works", "integer loop",
@@ -130,6 +142,8 @@ int main(int argc, char **argv)
         return list_engines();
     if (strcmp(command, "translate") == 0)
         return translate(argc - 1, argv + 1);
+    if (strcmp(command, "compare") == 0)
+        return compare(argc - 1, argv + 1);
     if (strcmp(command, "--version") == 0) {
         printf("ringer %s\n", RINGER_VERSION);
         return 0;

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/timebase.h"
+#include "cli/compare/compare.h"
 #include "cli/translate.h"
 #include "engine/engine.h"
 #include "engine/lockstep/lockstep.h"
@@ -262,6 +263,14 @@ static int set_stats(struct settings *s, const char *arg, struct error *err)
     return 0;
 }
 
+static int set_stats_interval(struct settings *s, const char *arg, struct error *err)
+{
+    if (!parse_seconds(arg, strlen(arg), &s->stats_interval) || s->stats_interval < 0.01 ||
+        s->stats_interval > 1e6)
+        return error_set(err, EINVAL, "--stats-interval %s: takes seconds, 0.01 or more", arg);
+    return 0;
+}
+
 static int set_switch_after(struct settings *s, const char *arg, struct error *err)
 {
     const char *colon = strchr(arg, ':');
@@ -360,6 +369,8 @@ static const struct option options[] = {
     {"no-reboot", NULL, "exit with status 4 when the guest asks for a reset", set_no_reboot},
     {"timeout", "SECONDS", "give up after this time, with status 124", set_timeout},
     {"stats", "HOW", "counters at the end: text (to stderr) or json:FILE", set_stats},
+    {"stats-interval", "SECONDS", "with --stats json: also the counters at these times of the run",
+     set_stats_interval},
     {"net", "none", "network; this version has none", set_net},
     {"display", "none", "display; this version has none", set_display},
     {"firmware", "FILE", "not in this version", no_firmware},
@@ -404,6 +415,8 @@ static int check_settings(const struct settings *s, struct error *err)
         return error_set(err, EINVAL, "nothing to run: name a kernel with --kernel FILE");
     if (s->boot.raw && (s->boot.initrd || s->boot.append))
         return error_set(err, EINVAL, "--raw: a raw image takes no --initrd and no --append");
+    if (s->stats_interval > 0 && s->stats != STATS_JSON)
+        return error_set(err, EINVAL, "--stats-interval: only with --stats json:FILE");
     if (s->lockstep && s->cpus > 1)
         return error_set(err, EINVAL, "--lockstep: compares one processor; not with --cpus %u",
                          s->cpus);
@@ -452,22 +465,27 @@ static void print_option(const struct option *o)
 
 void options_help(void)
 {
-    printf("ringer runs x86 guests (16, 32 and 64 bit) on Linux, with or without hardware "
-           "virtualization.\n\n"
-           "Usage:\n"
-           "  ringer run --kernel FILE [options]   run a guest\n"
-           "  ringer engines                       what can run guests here, and how fast\n"
-           "  ringer translate FILE [options]      show what the engine bt makes of code\n"
-           "  ringer --version\n"
-           "  ringer --help\n\n"
-           "Options of `ringer run`:\n");
+    printf(
+        "ringer runs x86 guests (16, 32 and 64 bit) on Linux, with or without hardware "
+        "virtualization.\n\n"
+        "Usage:\n"
+        "  ringer run --kernel FILE [options]   run a guest\n"
+        "  ringer engines                       what can run guests here, and how fast\n"
+        "  ringer translate FILE [options]      show what the engine bt makes of code\n"
+        "  ringer compare [options]             measure engines, QEMU and this machine; a report\n"
+        "  ringer --version\n"
+        "  ringer --help\n\n"
+        "Options of `ringer run`:\n");
     for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
         print_option(&options[i]);
     printf("\n");
     translate_help();
+    printf("\n");
+    compare_help();
     printf(
         "\nExit status:\n"
         "  0    the guest powered off, or Ctrl-A X was typed\n"
+        "  1    compare: something is slower than in the baseline by more than the bound\n"
         "  2    wrong usage, a broken image, or an error of the host\n"
         "  3    the guest failed: triple fault, or code that the engine cannot run; or the\n"
         "       engines of --lockstep differ\n"

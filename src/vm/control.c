@@ -149,7 +149,7 @@ static u64 next_deadline(struct vm *vm, unsigned next_switch)
     double at = s->timeout > 0 ? s->timeout : 1e18;
     if (next_switch < s->nswitches)
         at = MIN(at, s->switches[next_switch].after_seconds);
-    return at >= 1e9 ? ~0ULL : (u64)(at * 1e9);
+    return MIN(at >= 1e9 ? ~0ULL : (u64)(at * 1e9), samples_next(vm));
 }
 
 static void wait_until(struct vm *vm, u64 deadline)
@@ -241,6 +241,8 @@ int vm_control(struct vm *vm, struct error *err)
     pthread_mutex_lock(&vm->lock);
     while (rc == 0 && !ended(vm)) {
         rc = act(vm, &next_switch, err);
+        if (timebase_host_ns(&vm->time) >= samples_next(vm))
+            samples_take(vm);
         if (rc == 0 && !vm->requests)
             wait_until(vm, next_deadline(vm, next_switch));
     }

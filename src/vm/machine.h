@@ -9,6 +9,7 @@
 #ifndef RINGER_VM_MACHINE_H
 #define RINGER_VM_MACHINE_H
 
+#include <jansson.h>
 #include <pthread.h>
 
 #include "base/timebase.h"
@@ -37,6 +38,17 @@ struct vcpu_thread {
     u64 engine_ns, idle_ns;
 };
 
+/* The counters of all vCPUs at a time of the run. */
+struct sample {
+    u64 host_ns;
+    struct stats stats;
+};
+
+struct sample_list {
+    struct sample *sample;
+    unsigned count, space;
+};
+
 struct vm {
     const struct settings *settings;
     struct machine machine;
@@ -49,7 +61,8 @@ struct vm {
 
     const struct engine_ops *ops;
     void *engine;
-    struct error choice; /* what "auto" chose and why; empty: the user chose */
+    struct sample_list samples; /* the control loop's */
+    struct error choice;        /* what "auto" chose and why; empty: the user chose */
 
     pthread_mutex_t lock;   /* for all below */
     pthread_cond_t changed; /* CLOCK_MONOTONIC */
@@ -67,6 +80,12 @@ void vm_post(struct vm *vm, enum vm_request request);
 void vm_fail(struct vm *vm, struct vcpu *v, enum outcome_kind kind, const char *text);
 int vm_control(struct vm *vm, struct error *err);
 int vm_load_guest(struct vm *vm, struct error *err);
+
+/* samples.c: take one; the host time of the next one (~0: none); all, by counter, of those that are
+ * not 0 in the end. */
+void samples_take(struct vm *vm);
+u64 samples_next(const struct vm *vm);
+json_t *samples_json(const struct vm *vm);
 
 /* vcpu_thread.c */
 int vcpu_thread_start(struct vcpu_thread *t, struct error *err);

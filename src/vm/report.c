@@ -80,6 +80,8 @@ static int write_json(const struct vm *vm, const struct stats *s, struct error *
                         json_real(ratio(s, STAT_BT_HOST_BYTES, STAT_BT_GUEST_BYTES)));
     json_object_set_new(root, "bt_chain_rate", json_real(ratio(s, STAT_BT_LINKS, STAT_BT_ENTRIES)));
     json_object_set_new(root, "counters", counters);
+    if (vm->settings->stats_interval > 0)
+        json_object_set_new(root, "samples", samples_json(vm));
     int rc = json_dump_file(root, path, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     json_decref(root);
     if (rc < 0)

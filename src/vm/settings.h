@@ -36,6 +36,7 @@ struct settings {
     double timeout;     /* seconds, 0 = none */
     enum stats_format stats;
     const char *stats_path; /* STATS_JSON */
+    double stats_interval;  /* seconds between samples of the counters, 0: none */
     struct engine_switch switches[MAX_SWITCHES];
     unsigned nswitches;
 };

@@ -295,6 +295,7 @@ void vm_destroy(struct vm *vm)
         portbus_destroy(vm->machine.ports);
     if (vm->machine.mem)
         guestmem_destroy(vm->machine.mem);
+    free(vm->samples.sample);
     pthread_cond_destroy(&vm->changed);
     pthread_mutex_destroy(&vm->lock);
     free(vm);
