@@ -29,6 +29,7 @@ LINK_host   := host base
 LINK_dev    := dev host mem cpu base
 LINK_boot   := boot mem cpu base
 LINK_vm     := vm boot dev host engine mem cpu base
+LINK_cli    := cli vm boot dev host engine mem cpu base
 
 objs_of  = $(patsubst src/%,$(BUILD)/obj/%.o,$(basename $(shell find src/$(1) -name '*.c' -o -name '*.S')))
 archives = $(patsubst %,$(BUILD)/lib/%.a,$(1))
@@ -69,6 +70,13 @@ $(BUILD)/obj/%.o: src/%.c Makefile
 	$(say) CC $<
 	$(hide)$(CC) $(CFLAGS) -c -o $@ $<
 
+# The nano kernel, which is in the program.
+NANO := build/guest/nano.made
+$(NANO): $(wildcard guest/nano/* guest/common/*) src/cli/nano_tests.def
+	$(say) GUEST nano
+	$(hide)guest/nano/build && touch $@
+$(BUILD)/obj/cli/nano_image.o: $(NANO)
+
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*/test_*.c))
 
 define unit_rule
@@ -77,7 +85,7 @@ $(BUILD)/unit/$(1)/%: tests/unit/$(1)/%.c $(call archives,$(LINK_$(1)))
 	$$(say) LINK $$@
 	$$(hide)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(wildcard tests/unit/support/*.c) -Wl,--start-group $(call archives,$(LINK_$(1))) -Wl,--end-group -lcmocka $$(LDLIBS)
 endef
-$(foreach l,base cpu mem engine host dev boot vm,$(eval $(call unit_rule,$(l))))
+$(foreach l,base cpu mem engine host dev boot vm cli,$(eval $(call unit_rule,$(l))))
 
 # Instruction tests against the host CPU; tests/insn/test_* run it.
 INSN_TEST := $(BUILD)/tests/insn_test

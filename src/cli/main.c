@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/compare/compare.h"
+#include "cli/nano.h"
 #include "cli/options.h"
 #include "cli/signals.h"
 #include "cli/translate.h"
@@ -112,6 +113,17 @@ static int compare(int argc, char **argv)
     return outcome == COMPARE_REGRESSION ? STATUS_REGRESSION : 0;
 }
 
+static int nano(int argc, char **argv)
+{
+    struct error err = {""};
+    int status = nano_command(argc, argv, run, &err);
+    if (status < 0)
+        return usage_error(&err);
+    if (status == NANO_HELP)
+        options_help();
+    return status == NANO_HELP ? 0 : status;
+}
+
 static int list_engines(void)
 {
     printf("%-8s %-6s %-22s %s\n", "engine", "works", "integer loop",
@@ -142,6 +154,8 @@ int main(int argc, char **argv)
         return list_engines();
     if (strcmp(command, "translate") == 0)
         return translate(argc - 1, argv + 1);
+    if (strcmp(command, "nano") == 0)
+        return nano(argc - 1, argv + 1);
     if (strcmp(command, "compare") == 0)
         return compare(argc - 1, argv + 1);
     if (strcmp(command, "--version") == 0) {

@@ -12,6 +12,7 @@
 
 #include "base/timebase.h"
 #include "cli/compare/compare.h"
+#include "cli/nano.h"
 #include "cli/translate.h"
 #include "engine/engine.h"
 #include "engine/lockstep/lockstep.h"
@@ -226,6 +227,18 @@ static int set_no_reboot(struct settings *s, const char *arg, struct error *err)
     return 0;
 }
 
+static int set_rdtsc(struct settings *s, const char *arg, struct error *err)
+{
+    static const char *const names[] = {
+        [RDTSC_IN_TC] = "in-tc", [RDTSC_CALLOUT] = "callout", [RDTSC_TRAP] = "trap"};
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (strcmp(arg, names[i]) == 0) {
+            s->rdtsc = (enum rdtsc_form)i;
+            return 0;
+        }
+    return error_set(err, EINVAL, "--rdtsc %s: takes in-tc, callout or trap", arg);
+}
+
 static int set_no_kvmclock(struct settings *s, const char *arg, struct error *err)
 {
     (void)arg;
@@ -336,6 +349,10 @@ static const struct option options[] = {
     {"switch-after", "SECONDS:NAME", "move the running guest to another engine; may be repeated",
      set_switch_after},
     {"tc-size", "SIZE", "bt: memory for translated code, 1M to 1G (default 256M)", set_tc_size},
+    {"rdtsc", "FORM",
+     "bt: how RDTSC is emulated: in-tc (default: in translated code), callout (by C), or trap\n"
+     "(by a fault of the host process), to measure these against each other",
+     set_rdtsc},
     {"perf-map", NULL, "bt: name translated code for perf, in /tmp/perf-PID.map", set_perf_map},
     {"lockstep", "A,B",
      "run engine B and compare it with A after each block; A must be interp; ends with\n"
@@ -472,6 +489,8 @@ void options_help(void)
         "  ringer run --kernel FILE [options]   run a guest\n"
         "  ringer engines                       what can run guests here, and how fast\n"
         "  ringer translate FILE [options]      show what the engine bt makes of code\n"
+        "  ringer nano [NAMES] [options]        measure and check single operations: the nano "
+        "kernel\n"
         "  ringer compare [options]             measure engines, QEMU and this machine; a report\n"
         "  ringer --version\n"
         "  ringer --help\n\n"
@@ -481,10 +500,13 @@ void options_help(void)
     printf("\n");
     translate_help();
     printf("\n");
+    nano_help();
+    printf("\n");
     compare_help();
     printf(
         "\nExit status:\n"
         "  0    the guest powered off, or Ctrl-A X was typed\n"
+        "  1    nano: a check failed\n"
         "  1    compare: something is slower than in the baseline by more than the bound\n"
         "  2    wrong usage, a broken image, or an error of the host\n"
         "  3    the guest failed: triple fault, or code that the engine cannot run; or the\n"

@@ -232,6 +232,9 @@ struct guest_mem;
 struct port_bus;
 struct timebase;
 struct cpu_model;
+/* How bt emulates RDTSC: in translated code, by a call of C, or by a fault that the host process
+ * takes. */
+enum rdtsc_form { RDTSC_IN_TC, RDTSC_CALLOUT, RDTSC_TRAP };
 struct machine {
     struct guest_mem *mem;
     struct port_bus *ports;
@@ -239,7 +242,8 @@ struct machine {
     const struct cpu_model *model; /* cpu/model.h: CPUID and MSRs offered */
     unsigned ncpus;
     size_t tc_size; /* bytes of the translation cache (engine bt); 0: the default */
-    bool perf_map;  /* bt: name translated code for perf, in /tmp/perf-PID.map */
+    enum rdtsc_form rdtsc;
+    bool perf_map; /* bt: name translated code for perf, in /tmp/perf-PID.map */
     struct vcpu *vcpu[MAX_CPUS];
 };
 

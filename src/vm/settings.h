@@ -6,6 +6,7 @@
 
 #include "base/types.h"
 #include "boot/boot.h"
+#include "cpu/state.h"
 
 #define MAX_SWITCHES 8
 #define TC_SIZE_MIN  (1 * MIB)
@@ -26,7 +27,8 @@ struct settings {
     struct boot_options boot;
     u64 mem_size; /* bytes */
     unsigned cpus;
-    u64 tc_size;        /* bytes of bt's translation cache; 0: the default */
+    u64 tc_size; /* bytes of bt's translation cache; 0: the default */
+    enum rdtsc_form rdtsc;
     bool perf_map;      /* bt writes /tmp/perf-PID.map */
     const char *serial; /* "stdio", "none" or "file:PATH" */
     bool debug_exit;    /* the debug-exit port 0xf4 is there */

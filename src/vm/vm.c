@@ -209,6 +209,7 @@ static int build(struct vm *vm, struct error *err)
     vm->machine.time = &vm->time;
     vm->machine.ncpus = s->cpus;
     vm->machine.tc_size = s->tc_size;
+    vm->machine.rdtsc = s->rdtsc;
     vm->machine.perf_map = s->perf_map;
     rc = guestmem_create(s->mem_size, &vm->machine.mem, err);
     if (rc == 0)

@@ -17,9 +17,7 @@
 #define CYCLES        1500000000ull /* about half a second */
 
 void cpu_main(void);
-ulong trap(struct frame *f);
-u32 catch_call(const void *code, u32 c, u32 d, ulong *sp);
-extern const u8 stubs[], ap_code[], ap_code_end[];
+extern const u8 ap_code[], ap_code_end[];
 extern const struct test tests_start[], tests_end[];
 
 u8 frames[FRAMES][PAGE] __attribute__((aligned(4096)));
@@ -35,19 +33,7 @@ static void (*volatile job)(u32 cpu);
 static volatile u32 ap_ready, ap_done, waits[2];
 static volatile u64 deadline;
 
-/* --- ports and printing --- */
-
-static void outb(u16 port, u8 value)
-{
-    __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port));
-}
-
-static u8 inb(u16 port)
-{
-    u8 value;
-    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
+/* --- printing --- */
 
 static void print(const char *s)
 {
@@ -74,21 +60,6 @@ static void __attribute__((noreturn)) end(u8 value)
     outb(0xf4, value);
     for (;;)
         __asm__ volatile("cli; hlt");
-}
-
-void *memset(void *p, int c, __SIZE_TYPE__ n)
-{
-    for (u8 *b = p; n--; b++)
-        *b = (u8)c;
-    return p;
-}
-
-void *memcpy(void *d, const void *s, __SIZE_TYPE__ n)
-{
-    u8 *to = d;
-    for (const u8 *from = s; n--;)
-        *to++ = *from++;
-    return d;
 }
 
 u32 random(u32 *state)
@@ -163,7 +134,7 @@ ulong trap(struct frame *f)
 static void build_idt(void)
 {
     for (u32 n = 0; n < 256; n++) {
-        u32 stub = (u32)(ulong)stubs + 16 * n;
+        u32 stub = (u32)(ulong)stubs + STUB_BYTES * n;
         u32 sel = sizeof(long) == 8 ? SEL_CODE64 : SEL_CODE32;
         idt[n][0] = sel << 16 | (stub & 0xffff);
         idt[n][1] = (stub & 0xffff0000) | 0x8e00;

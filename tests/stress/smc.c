@@ -12,8 +12,9 @@ extern u8 hot_immediate[], hot_value[], changed_opcode[], beside[], counter_befo
 #define PATCHES(P)                                                                                 \
     P(mov)                                                                                         \
     P(xchg)                                                                                        \
-    P(cmpxchg) P(add) P(xadd) P(bytes) P(stos) P(movs) P(rep_movs) P(push) P(movd) P(movups)       \
-        P(fistp) P(cmpxchg8b)
+    P(cmpxchg)                                                                                     \
+    P(add) P(xadd) P(bytes) P(stos) P(movs) P(rep_movs) P(push) P(movd) P(movups) P(fistp)         \
+        P(cmpxchg8b)
 
 static u32 sum(u32 n)
 {

@@ -7,6 +7,8 @@
 #ifndef TESTS_STRESS_STRESS_H
 #define TESTS_STRESS_STRESS_H
 
+#include "guest.h"
+
 #define SEL_CODE32   0x08
 #define SEL_DATA     0x10
 #define SEL_CODE64   0x18
@@ -15,16 +17,7 @@
 #define AP_CODE_ADDR 0x8000    /* SIPI vector 8 */
 
 #ifndef __ASSEMBLER__
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned long ulong;
-typedef int bool;
-#define true 1
-#define false 0
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define PAGE          4096u
+#define PAGE 4096u
 
 /* --- cases: the first expectation that fails is the verdict --- */
 struct test {
@@ -56,13 +49,6 @@ u32 try_run(const void *code, u32 c, u32 d, struct catcher *caught);
 /* The same; a fault is a failure of the test. */
 u32 run(const void *code, u32 c, u32 d);
 
-/* What the handler of an event finds, and may change. */
-struct frame {
-#ifdef __x86_64__
-    ulong r15, r14, r13, r12, r11, r10, r9, r8;
-#endif
-    ulong di, si, bp, bx, dx, cx, ax, vector, error, ip, cs, flags;
-};
 /* Called for a vector in place of everything else, on the processor that met it; NULL: none. */
 typedef void trap_fn(struct frame *f);
 void on_trap(u32 vector, trap_fn *fn);
@@ -106,24 +92,6 @@ void map(u32 page, u32 frame, u64 bits);
 u64 pte(u32 frame, u64 bits);
 
 /* --- processor --- */
-static inline void invlpg(const void *p)
-{
-    __asm__ volatile("invlpg (%0)" ::"r"(p) : "memory");
-}
-static inline void write_cr3(const void *table)
-{
-    __asm__ volatile("mov %0, %%cr3" ::"r"(table) : "memory");
-}
-static inline void pause(void)
-{
-    __asm__ volatile("pause" ::: "memory");
-}
-static inline u64 rdtsc(void)
-{
-    u32 lo, hi;
-    __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
-    return lo | (u64)hi << 32;
-}
 void serialize(void);     /* CPUID */
 void toggle_global(void); /* CR4.PGE off and on */
 
@@ -146,7 +114,5 @@ void notify(void);
 #define VECTOR_SYNC  0xf2
 
 u32 random(u32 *state);
-void *memset(void *p, int c, __SIZE_TYPE__ n);
-void *memcpy(void *d, const void *s, __SIZE_TYPE__ n);
 #endif
 #endif

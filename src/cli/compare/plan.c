@@ -17,8 +17,11 @@
 #define FORMS_SYSTEM "bt" /* whose handling of RDTSC can be chosen */
 
 const struct nano_name nano_names[] = {
-#define NANO(name, text) {name, text},
-#include "cli/compare/names.def"
+#define NANO_BENCH(fn, name, text, native, software, hardware) {name, text},
+#define NANO_CHECK(fn, name, text)
+#include "cli/nano_tests.def"
+#undef NANO_BENCH
+#undef NANO_CHECK
     {NULL, NULL}};
 
 const struct work_name work_names[] = {

@@ -83,7 +83,7 @@ static void start_nano(struct job *j)
         args(j, "-device isa-debug-exit,iobase=0xf4,iosize=1 -kernel");
         arg(j, "%s/" NANO_IMAGE, j->settings->guest_dir);
         arg(j, "-append");
-        arg(j, "%s", names);
+        arg(j, "exit=debug %s", names);
         return;
     }
     arg(j, "%s", j->settings->ringer);

@@ -75,7 +75,7 @@ bool can_system(const struct trans *t, const struct insn *i)
         return t->wide && t->key.cpl == 0;
     case OP_RDTSC:
     case OP_RDTSCP:
-        return t->key.bits & KEY_TSC;
+        return t->key.bits & KEY_TSC && t->bt->m->rdtsc != RDTSC_CALLOUT;
     default:
         return false;
     }
@@ -281,6 +281,12 @@ static void lower_rdtsc(struct trans *t, const struct insn *i)
     struct emit *e = &t->e;
     struct hmem image = hmem_vcpu(BT_AT(operand)), offset = hmem_vcpu(VCPU_AT(tsc_offset)),
                 aux = hmem_vcpu(VCPU_AT(msr.tsc_aux));
+    if (t->bt->m->rdtsc == RDTSC_TRAP) {
+        trap_new(t, e->p);
+        emit8(e, 0x0f); /* ud2 */
+        emit8(e, 0x0b);
+        return;
+    }
     flags_clobber(t);
     if (t->form == FORM_IMAGE)
         emit_store(e, 8, &image, H_FLAGS);
