@@ -7,9 +7,11 @@
 
 #include "base/error.h"
 #include "dev/reset_ports.h"
+#include "mem/guestmem.h"
 #include "mem/portbus.h"
 
 #define PCI_CONFIG_SIZE    256
+#define PCI_BARS           6
 #define PCI_DEVFN(dev, fn) ((u8)((dev) << 3 | (fn)))
 
 struct pci_bus;
@@ -23,13 +25,23 @@ struct pci_function {
      * result with pci_config_read(). */
     void (*written)(void *ctx, unsigned offset, unsigned size);
     void *ctx;
+    /* What the base address registers place; one of the two, or none. */
+    struct {
+        struct port_range *ports;
+        struct mem_region *region;
+    } bar[PCI_BARS];
 };
 
 /* Fills in a type 0 header: identity, and the writable command, interrupt line and status bits. */
 void pci_function_init(struct pci_function *f, u16 vendor, u16 device, u32 class_code, u8 revision);
 
-/* Declares BAR n (0 to 5) of `size` bytes, a power of two, at least 4 (I/O) or 16 (memory). */
-void pci_function_bar(struct pci_function *f, unsigned n, u32 size, bool io);
+/* Declares BAR n (0 to 5) of `size` bytes, a power of two, at least 4 (I/O) or 16 (memory). The bus
+ * places the ports or the region (32-bit, not prefetchable) where the guest says, as long as the
+ * command register lets them answer. */
+void pci_function_ports(struct pci_function *f, unsigned n, u32 size, struct port_range *ports);
+void pci_function_memory(struct pci_function *f, unsigned n, u32 size, struct mem_region *region);
+/* Gives it interrupt pin INTA# to INTD# (1 to 4). */
+void pci_function_pin(struct pci_function *f, unsigned pin);
 
 /* reset: takes byte accesses to PC_RESET. */
 int pci_create(struct reset_ports *reset, struct pci_bus **out, struct error *err);

@@ -2,8 +2,9 @@
  * The guest-physical address space: RAM (one memfd, so that engines can map it again elsewhere),
  * ROM, and memory-mapped device registers; and the record of which bytes have been decoded as code.
  *
- * RAM lies at 0 up to 3 GiB and goes on at 4 GiB. The map is built before the vCPUs start and read
- * without locks afterwards. A device range names the lock that its callbacks need.
+ * RAM lies at 0 up to 3 GiB and goes on at 4 GiB. What else there is are regions, which can be
+ * placed, moved and removed while the guest runs (PCI base addresses, shadow RAM, VGA's window);
+ * the map is read without locks. A device range names the lock that its callbacks need.
  *
  * Code tracking. A decoder that caches what it read calls code_protect() first, and then reads the
  * bytes. Each store to RAM is followed by a look at the page's code mask: one bit per 64 bytes that
@@ -25,6 +26,8 @@
 #define RAM_MIN       (1 * MIB)
 #define RAM_MAX       (256 * GIB)
 
+#define GUESTMEM_EXTRA_MAX (96 * MIB) /* memory besides RAM: ROMs, frame buffer */
+
 struct guest_mem;
 
 /* Registers in memory. off is relative to the range; size is 1, 2, 4 or 8. */
@@ -43,6 +46,44 @@ int guestmem_add_rom(struct guest_mem *gm, u64 gpa, const void *data, u64 size, 
 /* Lays device registers over the map. lock may be NULL; else it is held during callbacks. */
 int guestmem_add_mmio(struct guest_mem *gm, u64 gpa, u64 size, const struct mmio_ops *ops,
                       void *ctx, pthread_mutex_t *lock, struct error *err);
+
+/* --- regions that come and go --- */
+
+/* Which of two regions at one address is seen: the upper one, and in a layer the one made later. */
+enum mem_layer {
+    LAYER_BUS,   /* below RAM: base addresses of PCI functions */
+    LAYER_BOARD, /* above RAM: ROMs, VGA's window, APICs */
+    LAYER_SHADOW /* above these: what shadow RAM registers choose */
+};
+
+struct mem_region;
+
+/* Each makes a region, not placed yet, before the vCPUs run; guestmem_destroy() frees it. size is a
+ * multiple of 4 KiB, but for mmio any multiple of 16. */
+/* Device registers; off of its callbacks is relative to the region. */
+int mem_region_mmio(struct guest_mem *gm, enum mem_layer layer, u64 size,
+                    const struct mmio_ops *ops, void *ctx, pthread_mutex_t *lock,
+                    struct mem_region **out, struct error *err);
+/* Zeroed memory of its own, which *hva shows to this process: a frame buffer, or with rom what the
+ * guest can't write. All such memory together: at most GUESTMEM_EXTRA_MAX. */
+int mem_region_memory(struct guest_mem *gm, enum mem_layer layer, u64 size, bool rom, u8 **hva,
+                      struct mem_region **out, struct error *err);
+/* A window to a part of other memory, which mem_region_show() chooses. */
+int mem_region_window(struct guest_mem *gm, enum mem_layer layer, u64 size, struct mem_region **out,
+                      struct error *err);
+
+/* Places or moves it to gpa (4 KiB aligned, for mmio 16 bytes); what would lie past the last
+ * physical address is not placed. From a callback of a device or while no vCPU runs, with any
+ * device's lock held. A vCPU that runs meanwhile sees it a moment later. */
+void mem_region_place(struct mem_region *r, u64 gpa);
+void mem_region_remove(struct mem_region *r);
+/* A window shows the memory of `of` (NULL: RAM) from offset on: all of it must exist. */
+void mem_region_show(struct mem_region *window, const struct mem_region *of, u64 offset,
+                     bool writable);
+
+/* fn(ctx) is called after each change, by the thread that makes it: to flush TLBs, and for engines
+ * that have a map of their own. At most 2 at a time; fn NULL takes ctx's away. */
+void guestmem_on_map_change(struct guest_mem *gm, void (*fn)(void *ctx), void *ctx);
 
 u64 guestmem_ram_size(const struct guest_mem *gm);
 /* Where all of RAM lies in this process, the low part first and the high part right behind it. */

@@ -26,6 +26,15 @@ void portbus_destroy(struct port_bus *bus);
 int portbus_add(struct port_bus *bus, u16 first, unsigned count, const struct port_ops *ops,
                 void *ctx, pthread_mutex_t *lock, bool wide, struct error *err);
 
+/* A range that can be moved while the guest runs, not placed yet: port is relative to the range.
+ * portbus_destroy() frees it. Before the guest runs. */
+struct port_range;
+int port_range_create(struct port_bus *bus, unsigned count, const struct port_ops *ops, void *ctx,
+                      pthread_mutex_t *lock, bool wide, struct port_range **out, struct error *err);
+/* Places or moves it to ports [first, + count); ports that others have stay theirs. */
+void port_range_place(struct port_range *r, u16 first);
+void port_range_remove(struct port_range *r);
+
 /* An access by a CPU. Nobody home: reads give all ones, writes are dropped. */
 u32 port_in(struct port_bus *bus, u16 port, unsigned size);
 void port_out(struct port_bus *bus, u16 port, u32 value, unsigned size);
