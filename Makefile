@@ -51,7 +51,7 @@ $(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
 
 # What translated code calls while the guest's FP state is in the host's registers. libc's string functions
 # use these registers, so they are not to be called either (tests/lint looks).
-FP_LIVE := $(patsubst %,$(BUILD)/obj/%.o,$(addprefix mem/,tlb tlb_fill guestmem walk codetrack) cpu/state \
+FP_LIVE := $(patsubst %,$(BUILD)/obj/%.o,$(addprefix mem/,tlb tlb_fill map guestmem walk codetrack) cpu/state \
 	$(addprefix engine/sem/,sem_segment sem_syscall sem_quick) $(addprefix engine/bt/,fpu slow repeat spans window quick tcache bt))
 inline_strings := -minline-all-stringops -mmemset-strategy=rep_8byte:-1:noalign -mmemcpy-strategy=rep_8byte:-1:noalign
 inline_strings := $(shell $(CC) $(inline_strings) -E -x c /dev/null > /dev/null 2>&1 && echo '$(inline_strings)')

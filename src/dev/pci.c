@@ -27,8 +27,11 @@
 #define CONFIG_LATENCY        0x0d
 #define CONFIG_BAR0           0x10
 #define CONFIG_INTERRUPT_LINE 0x3c
+#define CONFIG_INTERRUPT_PIN  0x3d
 
 #define COMMAND_WRITABLE 0x0547 /* I/O, memory, master, parity, SERR, INTx off */
+#define COMMAND_IO       0x01
+#define COMMAND_MEMORY   0x02
 #define STATUS_CLEAR     0xf900 /* the error bits */
 #define BAR_IO           0x01
 
@@ -59,11 +62,61 @@ void pci_function_init(struct pci_function *f, u16 vendor, u16 device, u32 class
     f->writable[CONFIG_INTERRUPT_LINE] = 0xff;
 }
 
-void pci_function_bar(struct pci_function *f, unsigned n, u32 size, bool io)
+static void declare_bar(struct pci_function *f, unsigned n, u32 size, bool io)
 {
-    assert(n < 6 && size >= (io ? 4 : 16) && !(size & (size - 1)));
+    assert(n < PCI_BARS && size >= (io ? 4 : PAGE_SIZE) && !(size & (size - 1)));
     store_le(&f->reset[CONFIG_BAR0 + 4 * n], io ? BAR_IO : 0, 4);
     store_le(&f->writable[CONFIG_BAR0 + 4 * n], ~(size - 1), 4);
+}
+
+void pci_function_ports(struct pci_function *f, unsigned n, u32 size, struct port_range *ports)
+{
+    declare_bar(f, n, size, true);
+    f->bar[n].ports = ports;
+}
+
+void pci_function_memory(struct pci_function *f, unsigned n, u32 size, struct mem_region *region)
+{
+    declare_bar(f, n, size, false);
+    f->bar[n].region = region;
+}
+
+void pci_function_pin(struct pci_function *f, unsigned pin)
+{
+    f->reset[CONFIG_INTERRUPT_PIN] = (u8)pin;
+}
+
+/* Places what a base address register is for. Nothing answers at address 0, where the BIOS leaves
+ * what it found no room for, nor while the register shows its size. */
+static void place_bar(const struct slot *s, unsigned n)
+{
+    u32 command = load_le(&s->config[CONFIG_COMMAND], 2);
+    u32 bar = (u32)load_le(&s->config[CONFIG_BAR0 + 4 * n], 4);
+    u32 mask = (u32)load_le(&s->f.writable[CONFIG_BAR0 + 4 * n], 4);
+    u32 addr = bar & mask;
+    bool answers = addr && addr != mask;
+    if (s->f.bar[n].ports) {
+        if (answers && command & COMMAND_IO && addr <= UINT16_MAX)
+            port_range_place(s->f.bar[n].ports, (u16)addr);
+        else
+            port_range_remove(s->f.bar[n].ports);
+    } else if (s->f.bar[n].region) {
+        if (answers && command & COMMAND_MEMORY)
+            mem_region_place(s->f.bar[n].region, addr);
+        else
+            mem_region_remove(s->f.bar[n].region);
+    }
+}
+
+/* After a write of config bytes [offset, offset + count). */
+static void place_bars(const struct slot *s, unsigned offset, unsigned count)
+{
+    bool command = offset < CONFIG_COMMAND + 2 && offset + count > CONFIG_COMMAND;
+    for (unsigned n = 0; n < PCI_BARS; n++) {
+        unsigned at = CONFIG_BAR0 + 4 * n;
+        if (command || (offset < at + 4 && offset + count > at))
+            place_bar(s, n);
+    }
 }
 
 /* The function that the address register selects, and where in it the window's byte 0 is. */
@@ -105,6 +158,8 @@ static void window_write(struct pci_bus *pci, unsigned first, u32 value, unsigne
         s->config[at] = (s->config[at] & ~s->f.writable[at] & ~(byte & s->f.clear[at])) |
                         (byte & s->f.writable[at]);
     }
+    if (s)
+        place_bars(s, offset + first, count);
     pthread_mutex_unlock(&pci->lock);
     if (s && s->f.written)
         s->f.written(s->f.ctx, offset + first, count);
@@ -202,8 +257,10 @@ void pci_reset(struct pci_bus *pci)
     pthread_mutex_lock(&pci->lock);
     pci->address = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(pci->slot); i++) {
-        if (pci->slot[i])
-            memcpy(pci->slot[i]->config, pci->slot[i]->f.reset, PCI_CONFIG_SIZE);
+        if (!pci->slot[i])
+            continue;
+        memcpy(pci->slot[i]->config, pci->slot[i]->f.reset, PCI_CONFIG_SIZE);
+        place_bars(pci->slot[i], 0, PCI_CONFIG_SIZE);
     }
     pthread_mutex_unlock(&pci->lock);
 }

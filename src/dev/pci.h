@@ -35,9 +35,9 @@ struct pci_function {
 /* Fills in a type 0 header: identity, and the writable command, interrupt line and status bits. */
 void pci_function_init(struct pci_function *f, u16 vendor, u16 device, u32 class_code, u8 revision);
 
-/* Declares BAR n (0 to 5) of `size` bytes, a power of two, at least 4 (I/O) or 16 (memory). The bus
- * places the ports or the region (32-bit, not prefetchable) where the guest says, as long as the
- * command register lets them answer. */
+/* Declares BAR n (0 to 5) of `size` bytes, a power of two, at least 4 (I/O) or 4096 (memory). The
+ * bus places the ports or the region (32-bit, not prefetchable) where the guest says, as long as
+ * the command register lets them answer. */
 void pci_function_ports(struct pci_function *f, unsigned n, u32 size, struct port_range *ports);
 void pci_function_memory(struct pci_function *f, unsigned n, u32 size, struct mem_region *region);
 /* Gives it interrupt pin INTA# to INTD# (1 to 4). */

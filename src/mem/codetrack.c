@@ -1,8 +1,8 @@
 /*
- * Which bytes of RAM have been decoded as code. A writer stores and then looks at the page's mask;
- * a decoder sets the mask and then reads the bytes. For one of them to see the other, each needs a
- * fence between its two steps; the writer's is far too frequent to pay for, so the decoder makes
- * all running vCPUs execute one, by membarrier(2), when it sets a bit that was clear.
+ * Which bytes of memory have been decoded as code. A writer stores and then looks at the page's
+ * mask; a decoder sets the mask and then reads the bytes. For one of them to see the other, each
+ * needs a fence between its two steps; the writer's is far too frequent to pay for, so the decoder
+ * makes all running vCPUs execute one, by membarrier(2), when it sets a bit that was clear.
  *
  * Setting bits (with the membarrier) and taking them back after a hit exclude each other by a lock
  * per page (striped). So a decoder that finds its bits set knows that their membarrier is over. A
@@ -32,7 +32,7 @@ static void *array_allocate(u64 size)
 
 int codetrack_create(struct guest_mem *gm, struct error *err)
 {
-    u64 pages = gm->ram_size >> PAGE_SHIFT;
+    u64 pages = gm->memory_size >> PAGE_SHIFT;
     for (unsigned i = 0; i < CODE_LOCKS; i++)
         pthread_mutex_init(&gm->code_lock[i], NULL);
     pthread_rwlock_init(&gm->code_hook_lock, NULL);
@@ -45,7 +45,7 @@ int codetrack_create(struct guest_mem *gm, struct error *err)
 
 void codetrack_destroy(struct guest_mem *gm)
 {
-    u64 pages = gm->ram_size >> PAGE_SHIFT;
+    u64 pages = gm->memory_size >> PAGE_SHIFT;
     if (gm->code_mask)
         munmap(gm->code_mask, pages * sizeof(*gm->code_mask));
     if (gm->code_version)
@@ -86,7 +86,7 @@ static u64 mask_for(u64 gpa, u64 len)
 u32 code_protect(struct guest_mem *gm, u64 gpa, unsigned len)
 {
     u64 off;
-    if (!map_ram_offset(gm, gpa, &off))
+    if (!map_memory_offset(gm, gpa, &off))
         return atomic_load(&gm->constant_version);
     u64 page = off >> PAGE_SHIFT, want = mask_for(gpa, len);
     pthread_mutex_lock(page_lock(gm, page));
@@ -104,7 +104,7 @@ u32 code_protect(struct guest_mem *gm, u64 gpa, unsigned len)
 bool code_verify(struct guest_mem *gm, u64 gpa, unsigned len, u32 version)
 {
     u64 off;
-    if (!map_ram_offset(gm, gpa, &off))
+    if (!map_memory_offset(gm, gpa, &off))
         return true;
     u64 page = off >> PAGE_SHIFT, want = mask_for(gpa, len);
     return atomic_load(&gm->code_version[page]) == version &&
@@ -114,20 +114,20 @@ bool code_verify(struct guest_mem *gm, u64 gpa, unsigned len, u32 version)
 _Atomic u64 *code_mask_of(struct guest_mem *gm, u64 gpa)
 {
     u64 off;
-    return map_ram_offset(gm, gpa, &off) ? &gm->code_mask[off >> PAGE_SHIFT] : NULL;
+    return map_memory_offset(gm, gpa, &off) ? &gm->code_mask[off >> PAGE_SHIFT] : NULL;
 }
 
 _Atomic u32 *code_version_of(struct guest_mem *gm, u64 gpa)
 {
     u64 off;
-    return map_ram_offset(gm, gpa, &off) ? &gm->code_version[off >> PAGE_SHIFT]
-                                         : &gm->constant_version;
+    return map_memory_offset(gm, gpa, &off) ? &gm->code_version[off >> PAGE_SHIFT]
+                                            : &gm->constant_version;
 }
 
 u32 code_version(const struct guest_mem *gm, u64 gpa)
 {
     u64 off;
-    if (!map_ram_offset(gm, gpa, &off))
+    if (!map_memory_offset(gm, gpa, &off))
         return atomic_load(&gm->constant_version);
     return atomic_load(&gm->code_version[off >> PAGE_SHIFT]);
 }
@@ -186,7 +186,7 @@ bool code_written(struct guest_mem *gm, u64 gpa, u64 len)
     for (u64 n; len; gpa += n, len -= n) {
         u64 off;
         n = MIN(len, PAGE_SIZE - (gpa & ~PAGE_MASK));
-        if (map_ram_offset(gm, gpa, &off))
+        if (map_memory_offset(gm, gpa, &off))
             hit |= code_written_ram(gm, off, n);
     }
     return hit;

@@ -43,7 +43,8 @@ void guestmem_destroy(struct guest_mem *gm);
 /* Lays a ROM over the map (guest writes are ignored). data is copied, size rounded up to 4 KiB. */
 int guestmem_add_rom(struct guest_mem *gm, u64 gpa, const void *data, u64 size, struct error *err);
 
-/* Lays device registers over the map. lock may be NULL; else it is held during callbacks. */
+/* Lays device registers over the map, for good; they may share a page only with other devices. lock
+ * may be NULL; else it is held during callbacks. */
 int guestmem_add_mmio(struct guest_mem *gm, u64 gpa, u64 size, const struct mmio_ops *ops,
                       void *ctx, pthread_mutex_t *lock, struct error *err);
 
@@ -59,7 +60,7 @@ enum mem_layer {
 struct mem_region;
 
 /* Each makes a region, not placed yet, before the vCPUs run; guestmem_destroy() frees it. size is a
- * multiple of 4 KiB, but for mmio any multiple of 16. */
+ * multiple of 4 KiB. */
 /* Device registers; off of its callbacks is relative to the region. */
 int mem_region_mmio(struct guest_mem *gm, enum mem_layer layer, u64 size,
                     const struct mmio_ops *ops, void *ctx, pthread_mutex_t *lock,
@@ -72,8 +73,8 @@ int mem_region_memory(struct guest_mem *gm, enum mem_layer layer, u64 size, bool
 int mem_region_window(struct guest_mem *gm, enum mem_layer layer, u64 size, struct mem_region **out,
                       struct error *err);
 
-/* Places or moves it to gpa (4 KiB aligned, for mmio 16 bytes); what would lie past the last
- * physical address is not placed. From a callback of a device or while no vCPU runs, with any
+/* Places or moves it to gpa, 4 KiB aligned; what would lie past the last physical address is not
+ * placed. From a callback of a device or while no vCPU runs, with any
  * device's lock held. A vCPU that runs meanwhile sees it a moment later. */
 void mem_region_place(struct mem_region *r, u64 gpa);
 void mem_region_remove(struct mem_region *r);
@@ -92,14 +93,18 @@ u8 *guestmem_ram(const struct guest_mem *gm);
 /* The memfd, whose offsets are those from guestmem_ram(), to map pieces of it once more. */
 int guestmem_fd(const struct guest_mem *gm);
 
+/* All memory's pages: RAM's, and from guestmem_ram() + ram_size on that of regions. */
+u64 guestmem_pages(const struct guest_mem *gm);
+
+/* Zeroes RAM, also what is not to be seen of it now. */
+void guestmem_clear_ram(struct guest_mem *gm);
+
 /* For engines that map RAM themselves (KVM memory slots): the i-th stretch of RAM or ROM. Returns
- * false past the last one. fd is the RAM memfd, -1 for ROM. */
+ * false past the last one. While no vCPU runs, or from the hook of guestmem_on_map_change(). */
 struct mem_slot {
     u64 gpa, size;
     u8 *hva;
     bool rom;
-    int fd;
-    u64 fd_offset;
 };
 bool guestmem_slot(const struct guest_mem *gm, unsigned i, struct mem_slot *out);
 
@@ -127,13 +132,13 @@ u64 guestmem_a20_mask(const struct guest_mem *gm);
  * run. */
 int guestmem_set_threads(struct guest_mem *gm, unsigned n, struct error *err);
 
-/* Code tracking; only RAM pages are tracked. */
+/* Code tracking. */
 /* Marks [gpa, gpa+len) (within one page) as being decoded and returns the page's version, to be
  * read BEFORE the bytes. code_verify() after decoding: false means that a write came in between;
  * decode again. */
 u32 code_protect(struct guest_mem *gm, u64 gpa, unsigned len);
 bool code_verify(struct guest_mem *gm, u64 gpa, unsigned len, u32 version);
-/* Current version of the page that holds gpa; ROM and others: constant. */
+/* Current version of the page that holds gpa; devices and nothing: constant. */
 u32 code_version(const struct guest_mem *gm, u64 gpa);
 /* To be called after each store to RAM. Returns true if it hit decoded code (rare). */
 bool code_written(struct guest_mem *gm, u64 gpa, u64 len);
@@ -150,8 +155,8 @@ void code_forget(struct guest_mem *gm, u64 page, u64 chunks);
  * NULL: none. When this returns, the one before is not running any more. */
 typedef void code_write_fn(void *ctx, u64 page, u64 chunks);
 void guestmem_on_code_write(struct guest_mem *gm, code_write_fn *fn, void *ctx);
-/* The arrays behind the calls above, indexed by RAM page number ((hva - ram base) >> 12), so that
- * hot paths can look inline. For a gpa that is not RAM: no mask (NULL), and a version that never
+/* The arrays behind the calls above, indexed by page number ((hva - guestmem_ram()) >> 12), so that
+ * hot paths can look inline. For a gpa that is not memory: no mask (NULL), and a version that never
  * changes. */
 _Atomic u64 *code_mask_of(struct guest_mem *gm, u64 gpa);
 _Atomic u32 *code_version_of(struct guest_mem *gm, u64 gpa);

@@ -1,6 +1,6 @@
 /*
- * Inside of struct guest_mem, for the files of mem/ that implement it (guestmem.c, codetrack.c).
- * Others use guestmem.h.
+ * Inside of struct guest_mem, for the files of mem/ that implement it (map.c, guestmem.c,
+ * codetrack.c). Others use guestmem.h.
  */
 #ifndef RINGER_MEM_MAP_H
 #define RINGER_MEM_MAP_H
@@ -20,33 +20,50 @@ struct mem_range {
     pthread_mutex_t *lock;
 };
 
-struct rom_image {
-    u8 *hva;
+struct mem_region {
+    struct guest_mem *gm;
+    enum mem_layer layer;
+    bool placed;
+    bool window; /* r.hva is what is shown, NULL: nothing yet */
+    u8 *memory;  /* of a region with memory of its own */
     u64 size;
+    struct mem_range r; /* as it lies in the map when placed; hva, origin: of its start */
 };
 
-#define MAX_ROMS   16
-#define CODE_LOCKS 64
+#define MAX_REGIONS 64
+#define MAX_RANGES  (2 * MAX_REGIONS + 8)
+#define MAP_HOOKS   2
+#define CODE_LOCKS  64
 
 struct guest_mem {
-    /* The largest stretch of RAM, looked at first. */
-    u64 hot_start, hot_size;
+    /* The map: sorted, disjoint. Written under map_lock; read without it: a reader finds map_seq
+     * even and the same before and after, or reads again. */
+    _Atomic u32 map_seq;
+    unsigned nranges;
+    u64 hot_start, hot_size; /* the largest stretch of RAM, looked at first */
     u8 *hot_hva;
+    struct mem_range range[MAX_RANGES];
+
     _Atomic u64 a20_mask;
 
-    u8 *ram; /* all of RAM; low and high part adjoin here */
+    u8 *ram; /* all of RAM, low and high part adjoining, and then the memory of regions */
     u64 ram_size;
+    u64 memory_size; /* of both */
+    u64 memory_used;
     int fd;
 
-    struct mem_range *range; /* sorted, disjoint */
-    unsigned nranges;
-    struct rom_image rom[MAX_ROMS];
-    unsigned nroms;
+    pthread_mutex_t map_lock;
+    struct mem_region region[MAX_REGIONS];
+    unsigned nregions;
+    struct map_hook {
+        void (*fn)(void *ctx);
+        void *ctx;
+    } map_hook[MAP_HOOKS];
 
-    /* Code tracking, by RAM page number. */
+    /* Code tracking, by page number in all of this memory. */
     _Atomic u64 *code_mask;
     _Atomic u32 *code_version;
-    _Atomic u32 constant_version;          /* of everything that is not RAM */
+    _Atomic u32 constant_version;          /* of everything that is not memory */
     bool membarrier;                       /* several vCPUs: decoders must fence the writers */
     pthread_mutex_t code_lock[CODE_LOCKS]; /* by page number; see codetrack.c */
 
@@ -56,11 +73,15 @@ struct guest_mem {
     void *code_hook_ctx;
 };
 
-/* The range that holds gpa, or NULL. */
-const struct mem_range *map_find(const struct guest_mem *gm, u64 gpa);
+/* The range that holds gpa, as it is at this moment. */
+bool map_find(const struct guest_mem *gm, u64 gpa, struct mem_range *out);
 
-/* Offset of gpa in RAM, or false if it is not RAM. */
-bool map_ram_offset(const struct guest_mem *gm, u64 gpa, u64 *off);
+/* Offset of gpa's memory (RAM or ROM) from gm->ram, or false. */
+bool map_memory_offset(const struct guest_mem *gm, u64 gpa, u64 *off);
+
+/* Makes the memory, and the map with all of RAM in it. */
+int map_create(struct guest_mem *gm, u64 ram_size, struct error *err);
+void map_destroy(struct guest_mem *gm);
 
 int codetrack_create(struct guest_mem *gm, struct error *err);
 void codetrack_destroy(struct guest_mem *gm);

@@ -1,10 +1,12 @@
 /*
  * The port bus: for each of the 64 Ki ports the number of the range that owns it, so a lookup is
- * one load. Built before the vCPUs run, read without locks.
+ * one load. It is read without locks; ranges that move change it byte by byte under one.
  */
 #include "mem/portbus.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define PORTS      0x10000
@@ -15,12 +17,17 @@ struct port_range {
     void *ctx;
     pthread_mutex_t *lock;
     bool wide;
+    /* Of one that moves: */
+    struct port_bus *bus;
+    unsigned count;
+    _Atomic u16 first; /* where it was placed last; 0 for one that is fixed */
 };
 
 struct port_bus {
-    u8 owner[PORTS];
+    _Atomic u8 owner[PORTS];
     struct port_range range[MAX_RANGES];
     unsigned nranges;
+    pthread_mutex_t lock; /* of moves */
 };
 
 int portbus_create(struct port_bus **out, struct error *err)
@@ -29,27 +36,85 @@ int portbus_create(struct port_bus **out, struct error *err)
     if (!*out)
         return error_errno(err, ENOMEM, "port bus");
     (*out)->nranges = 1;
+    pthread_mutex_init(&(*out)->lock, NULL);
     return 0;
 }
 
 void portbus_destroy(struct port_bus *bus)
 {
+    if (bus)
+        pthread_mutex_destroy(&bus->lock);
     free(bus);
+}
+
+static bool is_full(const struct port_bus *bus, unsigned first, unsigned count)
+{
+    return count == 0 || count > PORTS - first || bus->nranges == MAX_RANGES;
 }
 
 int portbus_add(struct port_bus *bus, u16 first, unsigned count, const struct port_ops *ops,
                 void *ctx, pthread_mutex_t *lock, bool wide, struct error *err)
 {
-    if (count == 0 || count > PORTS - (unsigned)first || bus->nranges == MAX_RANGES)
+    if (is_full(bus, first, count))
         return error_set(err, EINVAL, "cannot place %u ports at %#x", count, first);
     for (unsigned i = 0; i < count; i++) {
         if (bus->owner[first + i])
             return error_set(err, EBUSY, "port %#x belongs to two devices", first + i);
     }
-    memset(&bus->owner[first], (int)bus->nranges, count);
+    for (unsigned i = 0; i < count; i++)
+        bus->owner[first + i] = (u8)bus->nranges;
     bus->range[bus->nranges++] =
         (struct port_range){.ops = ops, .ctx = ctx, .lock = lock, .wide = wide};
     return 0;
+}
+
+int port_range_create(struct port_bus *bus, unsigned count, const struct port_ops *ops, void *ctx,
+                      pthread_mutex_t *lock, bool wide, struct port_range **out, struct error *err)
+{
+    if (is_full(bus, 0, count))
+        return error_set(err, EINVAL, "no room for %u ports", count);
+    *out = &bus->range[bus->nranges++];
+    **out = (struct port_range){
+        .ops = ops, .ctx = ctx, .lock = lock, .wide = wide, .bus = bus, .count = count};
+    return 0;
+}
+
+static u8 number_of(const struct port_range *r)
+{
+    return (u8)(r - r->bus->range);
+}
+
+static void remove_range(struct port_range *r)
+{
+    for (unsigned i = r->first; i < PORTS && i < r->first + r->count; i++)
+        if (r->bus->owner[i] == number_of(r))
+            r->bus->owner[i] = 0;
+}
+
+void port_range_remove(struct port_range *r)
+{
+    pthread_mutex_lock(&r->bus->lock);
+    remove_range(r);
+    pthread_mutex_unlock(&r->bus->lock);
+}
+
+void port_range_place(struct port_range *r, u16 first)
+{
+    pthread_mutex_lock(&r->bus->lock);
+    remove_range(r);
+    r->first = first;
+    for (unsigned i = first; i < PORTS && i < first + r->count; i++)
+        if (!r->bus->owner[i])
+            r->bus->owner[i] = number_of(r);
+    pthread_mutex_unlock(&r->bus->lock);
+}
+
+/* The port's number as the range's device knows it. An access that was under way while the range
+ * moved may be outside of it. */
+static u16 port_for(const struct port_range *r, u16 port)
+{
+    u16 relative = (u16)(port - r->first);
+    return r->bus && relative >= r->count ? 0 : relative;
 }
 
 /* The range whose device takes the access in one piece, or NULL: nobody, or split it. */
@@ -79,7 +144,7 @@ u32 port_in(struct port_bus *bus, u16 port, unsigned size)
     }
     if (r->lock)
         pthread_mutex_lock(r->lock);
-    value = r->ops->in(r->ctx, port, size);
+    value = r->ops->in(r->ctx, port_for(r, port), size);
     if (r->lock)
         pthread_mutex_unlock(r->lock);
     return value & (u32)size_mask(size);
@@ -97,7 +162,7 @@ void port_out(struct port_bus *bus, u16 port, u32 value, unsigned size)
     }
     if (r->lock)
         pthread_mutex_lock(r->lock);
-    r->ops->out(r->ctx, port, value & (u32)size_mask(size), size);
+    r->ops->out(r->ctx, port_for(r, port), value & (u32)size_mask(size), size);
     if (r->lock)
         pthread_mutex_unlock(r->lock);
 }

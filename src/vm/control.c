@@ -93,18 +93,6 @@ static void unpark_all(struct vm *vm)
     }
 }
 
-static void clear_ram(struct vm *vm)
-{
-    struct mem_slot slot;
-    for (unsigned i = 0; guestmem_slot(vm->machine.mem, i, &slot); i++) {
-        if (slot.rom)
-            continue;
-        if (madvise(slot.hva, slot.size, MADV_REMOVE) < 0)
-            memset(slot.hva, 0, slot.size);
-        code_written(vm->machine.mem, slot.gpa, slot.size);
-    }
-}
-
 /* A machine reset: the state after power-on, and the guest's image in memory again. */
 static int reset(struct vm *vm, struct error *err)
 {
@@ -116,7 +104,7 @@ static int reset(struct vm *vm, struct error *err)
         tlb_set_breakpoints(v);
     }
     pc_reset(vm->pc);
-    clear_ram(vm);
+    guestmem_clear_ram(vm->machine.mem);
     return vm_load_guest(vm, err);
 }
 

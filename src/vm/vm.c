@@ -37,13 +37,19 @@ static void debug_exit(void *ctx, u32 value)
     vm_post(vm, REQUEST_DEBUG_EXIT);
 }
 
+static void flush_tlbs(void *ctx)
+{
+    struct vm *vm = ctx;
+    for (unsigned i = 0; i < vm->machine.ncpus; i++)
+        if (vm->machine.vcpu[i])
+            vcpu_raise(vm->machine.vcpu[i], EVENT_TLB_FLUSH);
+}
+
 static void set_a20(void *ctx, bool open)
 {
     struct vm *vm = ctx;
-    if (!guestmem_set_a20(vm->machine.mem, open))
-        return;
-    for (unsigned i = 0; i < vm->machine.ncpus; i++)
-        vcpu_raise(vm->machine.vcpu[i], EVENT_TLB_FLUSH);
+    if (guestmem_set_a20(vm->machine.mem, open))
+        flush_tlbs(vm);
 }
 
 static bool get_a20(void *ctx)
@@ -218,8 +224,10 @@ static int build(struct vm *vm, struct error *err)
         rc = portbus_create(&vm->machine.ports, err);
     if (rc == 0)
         rc = create_processors(vm, err);
-    if (rc == 0)
+    if (rc == 0) {
+        guestmem_on_map_change(vm->machine.mem, flush_tlbs, vm);
         rc = create_pc(vm, err);
+    }
     for (unsigned i = 0; rc == 0 && i < s->cpus; i++)
         cpu_reset(vm->machine.vcpu[i]);
     if (rc == 0)

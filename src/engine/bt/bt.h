@@ -133,6 +133,7 @@ struct fragment {
     struct exit *own;              /* its own address: where a dead fragment leads */
     struct exit *linked;           /* exits that lead here */
     struct fragment *page_next[2]; /* others of the same guest page; [1]: of the second page */
+    u32 page[2];                   /* numbers of these pages (guestmem_pages()), or NO_PAGE */
     u32 first_exit, exits, first_site, sites;
     u32 first_trap, traps;
     u32 first_reloc, relocs; /* of a fragment that may be cloned */

@@ -75,7 +75,7 @@ static void list_arrays(struct tcache *tc, struct array array[ARRAYS])
 {
     const struct array list[ARRAYS] = {
         {(void **)&tc->hash, sizeof(*tc->hash) << tc->hash_bits},
-        {(void **)&tc->page, sizeof(*tc->page) * (guestmem_ram_size(tc->mem) >> PAGE_SHIFT)},
+        {(void **)&tc->page, sizeof(*tc->page) * (guestmem_pages(tc->mem))},
         {(void **)&tc->fragment, sizeof(*tc->fragment) * tc->max_fragments},
         {(void **)&tc->exit, sizeof(*tc->exit) * tc->max_exits},
         {(void **)&tc->site, sizeof(*tc->site) * tc->max_sites},
@@ -263,13 +263,13 @@ static void unhash(struct tcache *tc, struct fragment *f)
 
 /* --- by guest page --- */
 
-#define NO_PAGE (~0ULL)
+#define NO_PAGE (~0U)
 
-/* Page numbers are those of code tracking; ROM is never written. */
-static u64 page_of(const struct tcache *tc, u64 gpa)
+/* Page numbers are those of code tracking. */
+static u32 page_of(const struct tcache *tc, u64 gpa)
 {
-    const u8 *p = gpa == NO_GPA ? NULL : guestmem_hva(tc->mem, gpa, 1, true);
-    return p ? (u64)(p - guestmem_ram(tc->mem)) >> PAGE_SHIFT : NO_PAGE;
+    const u8 *p = gpa == NO_GPA ? NULL : guestmem_hva(tc->mem, gpa, 1, false);
+    return p ? (u32)((u64)(p - guestmem_ram(tc->mem)) >> PAGE_SHIFT) : NO_PAGE;
 }
 
 void tcache_add(struct tcache *tc, struct fragment *f)
@@ -281,15 +281,15 @@ void tcache_add(struct tcache *tc, struct fragment *f)
     struct fragment **slot = hash_slot(tc, f->gpa, f->rip, f->key);
     f->hash_next = *slot;
     *slot = f;
-    u64 page[2] = {page_of(tc, f->gpa), page_of(tc, f->gpa2)};
-    if (page[1] == page[0]) /* two linear pages, one physical page: it is in its list once */
-        page[1] = NO_PAGE;
+    f->page[0] = page_of(tc, f->gpa);
+    f->page[1] = page_of(tc, f->gpa2);
+    f->page_next[0] = f->page_next[1] = NULL;
     for (unsigned n = 0; n < 2; n++) {
-        f->page_next[n] = NULL;
-        if (page[n] == NO_PAGE)
+        /* Two linear pages may be one physical page: it is in its list once. */
+        if (f->page[n] == NO_PAGE || (n == 1 && f->page[1] == f->page[0]))
             continue;
-        f->page_next[n] = tc->page[page[n]];
-        tc->page[page[n]] = f;
+        f->page_next[n] = tc->page[f->page[n]];
+        tc->page[f->page[n]] = f;
     }
 }
 
@@ -349,31 +349,31 @@ static u64 chunks_of(u64 gpa, unsigned bytes)
     return ~0ULL >> (63 - last / 64) & ~0ULL << first / 64;
 }
 
-static u64 fragment_chunks(const struct tcache *tc, const struct fragment *f, u64 page)
+static u64 fragment_chunks(const struct fragment *f, u64 page)
 {
     unsigned room = (unsigned)(PAGE_SIZE - (f->gpa & ~PAGE_MASK)), here = MIN(f->bytes, room);
     u64 chunks = 0;
-    if (page_of(tc, f->gpa) == page)
+    if (f->page[0] == page)
         chunks |= chunks_of(f->gpa, here);
-    if (f->bytes > here && page_of(tc, f->gpa2) == page)
+    if (f->bytes > here && f->page[1] == page)
         chunks |= chunks_of(f->gpa2, f->bytes - here);
     return chunks;
 }
 
 /* Where the list of the page's fragments goes on behind f. */
-static struct fragment **page_link(const struct tcache *tc, struct fragment *f, u64 page)
+static struct fragment **page_link(struct fragment *f, u64 page)
 {
-    return &f->page_next[page_of(tc, f->gpa) == page ? 0 : 1];
+    return &f->page_next[f->page[0] == page ? 0 : 1];
 }
 
 void tcache_invalidate(struct tcache *tc, u64 page, u64 chunks)
 {
-    assert(page < guestmem_ram_size(tc->mem) >> PAGE_SHIFT);
+    assert(page < guestmem_pages(tc->mem));
     pthread_mutex_lock(&tc->lock);
     struct fragment **at = &tc->page[page];
     while (*at) {
-        struct fragment *f = *at, **next = page_link(tc, f, page);
-        if (!f->dead && fragment_chunks(tc, f, page) & chunks) {
+        struct fragment *f = *at, **next = page_link(f, page);
+        if (!f->dead && fragment_chunks(f, page) & chunks) {
             kill_fragment(tc, f);
             tc->invalidated++;
         }
@@ -388,13 +388,13 @@ void tcache_invalidate(struct tcache *tc, u64 page, u64 chunks)
 
 unsigned tcache_give_windows(struct tcache *tc, u64 gpa)
 {
-    u64 page = page_of(tc, gpa);
+    u32 page = page_of(tc, gpa);
     unsigned n = 0;
     if (page == NO_PAGE)
         return 0;
     pthread_mutex_lock(&tc->lock);
     tc->learned[tcache_learned_hash(gpa)] |= LEARNED_HOT_PAGE;
-    for (struct fragment *f = tc->page[page]; f; f = *page_link(tc, f, page)) {
+    for (struct fragment *f = tc->page[page]; f; f = *page_link(f, page)) {
         if (f->dead || !f->roams)
             continue;
         f->clonable = false;
@@ -481,11 +481,10 @@ static void reset(struct tcache *tc)
 {
     for (u32 n = 0; n < tc->fragments; n++) {
         const struct fragment *f = &tc->fragment[n];
-        u64 page[2] = {page_of(tc, f->gpa), page_of(tc, f->gpa2)};
         *hash_slot(tc, f->gpa, f->rip, f->key) = NULL;
         for (unsigned k = 0; k < 2; k++)
-            if (page[k] != NO_PAGE)
-                tc->page[page[k]] = NULL;
+            if (f->page[k] != NO_PAGE)
+                tc->page[f->page[k]] = NULL;
     }
     tc->fragments = tc->exits = tc->sites = tc->relocs = tc->keys = tc->spans = 0;
     for (unsigned n = 0; n < TCACHE_LEARNED; n++)

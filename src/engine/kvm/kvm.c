@@ -99,24 +99,6 @@ static int kvm_probe(struct error *err)
 
 /* --- making the machine --- */
 
-static int add_memory(struct kvm_engine *e, struct error *err)
-{
-    struct mem_slot slot;
-    for (unsigned i = 0; guestmem_slot(e->machine->mem, i, &slot); i++) {
-        struct kvm_userspace_memory_region region = {
-            .slot = i,
-            .flags = slot.rom ? KVM_MEM_READONLY : 0,
-            .guest_phys_addr = slot.gpa,
-            .memory_size = slot.size,
-            .userspace_addr = (u64)(uintptr_t)slot.hva,
-        };
-        if (ioctl(e->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-            return error_errno(err, errno, "KVM: memory of %llu KiB at %#llx", slot.size / KIB,
-                               (unsigned long long)slot.gpa);
-    }
-    return 0;
-}
-
 /* Without this KVM makes #UD of what it cannot emulate in user mode. */
 static int report_failed_emulation(struct kvm_engine *e, struct error *err)
 {
@@ -142,7 +124,7 @@ static int create_vm(struct kvm_engine *e, struct error *err)
         rc = kvm_msr_init(e, err);
     if (rc == 0)
         rc = kvm_cpuid_init(e, err);
-    return rc < 0 ? rc : add_memory(e, err);
+    return rc < 0 ? rc : kvm_set_memory(e, err);
 }
 
 static int create_vcpu(struct kvm_engine *e, struct vcpu *v, struct error *err)
@@ -166,6 +148,7 @@ static int create_vcpu(struct kvm_engine *e, struct vcpu *v, struct error *err)
 static void kvm_destroy(void *engine)
 {
     struct kvm_engine *e = engine;
+    guestmem_on_map_change(e->machine->mem, NULL, e);
     for (unsigned i = 0; i < MAX_CPUS; i++) {
         if (e->vcpu[i].run)
             munmap(e->vcpu[i].run, e->vcpu[i].run_size);
@@ -204,6 +187,7 @@ static int kvm_create(struct machine *m, void **engine, struct error *err)
         kvm_destroy(e);
         return rc;
     }
+    guestmem_on_map_change(m->mem, kvm_map_changed, e);
     *engine = e;
     return 0;
 }

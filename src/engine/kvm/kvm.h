@@ -13,6 +13,7 @@
 
 #include "cpu/model.h"
 #include "engine/engine.h"
+#include "mem/guestmem.h"
 
 struct kvm_vcpu {
     struct vcpu *v;
@@ -29,11 +30,19 @@ struct kvm_vcpu {
     bool tsc_attr;   /* KVM_VCPU_TSC_OFFSET is there */
 };
 
+#define KVM_SLOTS 128
+
 struct kvm_engine {
     struct machine *machine;
     int fd, vm_fd;
     struct kvm_vcpu vcpu[MAX_CPUS];
+    struct mem_slot slot[KVM_SLOTS]; /* what KVM has; size 0: none */
 };
+
+/* kvm_memory.c: gives KVM the guest-physical map; again when it changes (engine: the kvm_engine).
+ */
+int kvm_set_memory(struct kvm_engine *e, struct error *err);
+void kvm_map_changed(void *engine);
 
 /* kvm_cpuid.c. init: can this KVM run the machine's CPU? */
 int kvm_cpuid_init(struct kvm_engine *e, struct error *err);

@@ -112,8 +112,8 @@ static void test_masks_and_hooks(void **state)
     struct pci_function f;
     struct error err;
     pci_function_init(&f, 0x1234, 0x5678, 0x010203, 4);
-    pci_function_bar(&f, 0, 0x1000, false);
-    pci_function_bar(&f, 5, 16, true);
+    pci_function_memory(&f, 0, 0x1000, NULL);
+    pci_function_ports(&f, 5, 16, NULL);
     f.written = written;
     f.ctx = t;
     assert_int_equal(pci_add_function(t->pci, PCI_DEVFN(3, 0), &f, &err), 0);
@@ -141,6 +141,55 @@ static void test_masks_and_hooks(void **state)
     pci_reset(t->pci);
     assert_int_equal(get(r, 3, 0, 0x10), 0);
     assert_int_equal(get(r, 3, 0, 0x04), 0);
+}
+
+static u32 port_value(void *ctx, u16 port, unsigned size)
+{
+    (void)ctx;
+    (void)size;
+    return port + 0x40u;
+}
+
+/* Ports and memory answer where the registers say, while the command register lets them. */
+static void test_base_addresses(void **state)
+{
+    static const struct port_ops ops = {.in = port_value};
+    struct pci_rig *t = *state;
+    struct rig *r = &t->r;
+    struct port_range *ports;
+    struct mem_region *region;
+    struct pci_function f;
+    struct error err;
+    struct guest_mem *gm;
+    u8 *hva;
+    assert_int_equal(guestmem_create(MIB, &gm, &err), 0);
+    assert_int_equal(port_range_create(r->bus, 16, &ops, NULL, NULL, false, &ports, &err), 0);
+    assert_int_equal(mem_region_memory(gm, LAYER_BUS, PAGE_SIZE, false, &hva, &region, &err), 0);
+    hva[5] = 0x99;
+    pci_function_init(&f, 0x1234, 0x5678, 0x010203, 4);
+    pci_function_ports(&f, 0, 16, ports);
+    pci_function_memory(&f, 1, PAGE_SIZE, region);
+    assert_int_equal(pci_add_function(t->pci, PCI_DEVFN(3, 0), &f, &err), 0);
+    aim(r, 3, 0, 0x10);
+    out32(r, DATA, 0xc001);
+    aim(r, 3, 0, 0x14);
+    out32(r, DATA, 0xe0000000);
+    assert_int_equal(in8(r, 0xc003), 0xff);
+    aim(r, 3, 0, 0x04);
+    out16(r, DATA, 3);
+    assert_int_equal(in8(r, 0xc003), 0x43);
+    assert_int_equal(guestmem_load(gm, 0xe0000005, 1, NULL), 0x99);
+    aim(r, 3, 0, 0x14); /* moved, byte by byte */
+    out8(r, DATA + 2, 0x10);
+    assert_int_equal(guestmem_load(gm, 0xe0000005, 1, NULL), 0xff);
+    assert_int_equal(guestmem_load(gm, 0xe0100005, 1, NULL), 0x99);
+    out32(r, DATA, 0xffffffff); /* asks for the size */
+    assert_int_equal(guestmem_load(gm, 0xfffff005, 1, NULL), 0xff);
+    out32(r, DATA, 0xe0000000);
+    pci_reset(t->pci);
+    assert_int_equal(in8(r, 0xc003), 0xff);
+    assert_int_equal(guestmem_load(gm, 0xe0000005, 1, NULL), 0xff);
+    guestmem_destroy(gm);
 }
 
 static void test_reset_control(void **state)
@@ -215,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_mechanism, setup, teardown),
         cmocka_unit_test_setup_teardown(test_board, setup, teardown),
         cmocka_unit_test_setup_teardown(test_masks_and_hooks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_base_addresses, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reset_control, setup, teardown),
         cmocka_unit_test_setup_teardown(test_port92, setup, teardown),
         cmocka_unit_test_setup_teardown(test_debug_exit, setup, teardown),

@@ -118,13 +118,35 @@ static void test_add(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static void test_ranges_that_move(void **state)
+{
+    struct board *b = *state;
+    struct chip c = {0};
+    struct port_range *r;
+    assert_int_equal(port_range_create(b->bus, 0, &ops, &c, NULL, true, &r, NULL), -EINVAL);
+    assert_int_equal(port_range_create(b->bus, 8, &ops, &c, NULL, true, &r, NULL), 0);
+    assert_int_equal(port_in(b->bus, 0xc000, 1), 0xff);
+    port_range_place(r, 0xc000);
+    assert_int_equal(port_in(b->bus, 0xc004, 2), 0x1104); /* the port within the range */
+    port_range_place(r, 0xc004);
+    assert_int_equal(port_in(b->bus, 0xc003, 1), 0xff);
+    assert_int_equal(port_in(b->bus, 0xc004, 1), 0);
+    port_range_place(r, 0x5c); /* the upper half is another's */
+    assert_int_equal(port_in(b->bus, 0x5f, 1), 3);
+    assert_int_equal(port_in(b->bus, 0x60, 1), 0x60);
+    assert_int_equal(port_in(b->bus, 0xc004, 1), 0xff);
+    port_range_remove(r);
+    assert_int_equal(port_in(b->bus, 0x5f, 1), 0xff);
+    assert_int_equal(port_in(b->bus, 0x60, 1), 0x60);
+    port_range_place(r, 0xfffc); /* what is past the last port is not there */
+    assert_int_equal(port_in(b->bus, 0xffff, 1), 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_narrow),
-        TEST(test_wide),
-        TEST(test_edges),
-        TEST(test_add),
+        TEST(test_narrow),           TEST(test_wide), TEST(test_edges), TEST(test_add),
+        TEST(test_ranges_that_move),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
