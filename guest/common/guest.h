@@ -6,13 +6,15 @@
 #ifndef GUEST_COMMON_GUEST_H
 #define GUEST_COMMON_GUEST_H
 
+/* clang-format off */
 #ifdef __x86_64__
 #define WORD 8
-#define R(n) % r##n
+#define R(n) %r##n
 #else
 #define WORD 4
-#define R(n) % e##n
+#define R(n) %e##n
 #endif
+/* clang-format on */
 
 #define STUB_BYTES 16
 

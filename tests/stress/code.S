@@ -4,12 +4,6 @@
  */
 #include "stress.h"
 
-#ifdef __x86_64__
-#define R(n) %r##n
-#else
-#define R(n) %e##n
-#endif
-
     .section .wcode, "awx", @progbits
     .macro piece name
     .align 64
