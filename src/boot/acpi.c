@@ -1,7 +1,8 @@
 /*
- * ACPI tables for the board that dev/pcmap.h describes. They are built one after the other in a
- * buffer that becomes the top page(s) of low RAM; only the RSDP lies in the BIOS area, where a
- * guest that was not told its address searches for it.
+ * ACPI tables for the board that dev/pcmap.h describes. They are built one after the other as an
+ * image whose pointers are offsets in it; where they are is noted. Without firmware the image
+ * becomes the top pages of low RAM, and only the RSDP lies in the BIOS area, where a guest that was
+ * not told its address searches for it; firmware puts it where it likes (acpi_loader.c).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,8 +13,7 @@
 
 #include "dev/pcmap.h"
 
-#define RSDP_ADDR   0xf8000ULL
-#define REGION_SIZE (16 * KIB)
+#define RSDP_ADDR 0xf8000ULL
 
 #define OEM_ID       "RINGER"
 #define OEM_TABLE_ID "RINGERPC"
@@ -26,15 +26,7 @@
 #define NO_LATENCY    0xfff /* no C2 or C3 state */
 #define MADT_ALL_CPUS 0xff
 
-struct builder {
-    u8 buf[REGION_SIZE];
-    size_t len;
-    u64 base; /* guest-physical address of buf[0] */
-    unsigned ncpus;
-    u64 facs, dsdt, fadt, madt, rsdt, xsdt;
-};
-
-static u8 checksum(const void *p, size_t len)
+u8 acpi_checksum(const void *p, size_t len)
 {
     const u8 *bytes = p;
     u8 sum = 0;
@@ -44,7 +36,7 @@ static u8 checksum(const void *p, size_t len)
 }
 
 /* Room for a table at the next multiple of `align`. */
-static void *reserve(struct builder *b, size_t size, size_t align)
+static void *reserve(struct acpi_image *b, size_t size, size_t align)
 {
     b->len = align_up(b->len, align);
     assert(b->len + size <= sizeof(b->buf));
@@ -53,20 +45,28 @@ static void *reserve(struct builder *b, size_t size, size_t align)
     return p;
 }
 
-static u64 address_of(const struct builder *b, const void *p)
+static u32 offset_of(const struct acpi_image *b, const void *p)
 {
-    return b->base + (u64)((const u8 *)p - b->buf);
+    return (u32)((const u8 *)p - b->buf);
 }
 
-static void *begin(struct builder *b, size_t size, u64 *addr)
+static void *begin(struct acpi_image *b, size_t size, u32 *at)
 {
     void *p = reserve(b, size, 16);
-    *addr = address_of(b, p);
+    *at = offset_of(b, p);
     return p;
 }
 
+/* A pointer of `size` bytes to what lies at `to`. */
+static void point(struct acpi_image *b, void *field, unsigned size, u32 to)
+{
+    assert(b->npointers < ARRAY_SIZE(b->pointer));
+    store_le(field, to, size);
+    b->pointer[b->npointers++] = (struct acpi_pointer){.at = offset_of(b, field), .size = (u8)size};
+}
+
 /* Fills in the header of the table that goes from h to the end of the buffer. */
-static void finish(struct builder *b, struct acpi_header *h, const char *signature, u8 revision)
+static void finish(struct acpi_image *b, struct acpi_header *h, const char *signature, u8 revision)
 {
     memcpy(h->signature, signature, sizeof(h->signature));
     h->length = (u32)(b->buf + b->len - (u8 *)h);
@@ -76,17 +76,17 @@ static void finish(struct builder *b, struct acpi_header *h, const char *signatu
     h->oem_revision = 1;
     memcpy(h->creator_id, CREATOR_ID, sizeof(h->creator_id));
     h->creator_revision = 1;
-    h->checksum = 0;
-    h->checksum = checksum(h, h->length);
+    assert(b->ntables < ARRAY_SIZE(b->table));
+    b->table[b->ntables++] = offset_of(b, h);
 }
 
-static void build_facs(struct builder *b)
+static void build_facs(struct acpi_image *b)
 {
     struct acpi_facs *f = reserve(b, sizeof(*f), 64);
     memcpy(f->signature, "FACS", 4);
     f->length = sizeof(*f);
     f->version = 2;
-    b->facs = address_of(b, f);
+    b->facs = offset_of(b, f);
 }
 
 /* --- DSDT --- */
@@ -207,7 +207,7 @@ static void put_sleep_state(struct aml *a)
     aml_end(a);
 }
 
-static void build_dsdt(struct builder *b)
+static void build_dsdt(struct acpi_image *b)
 {
     struct acpi_header *h = begin(b, sizeof(*h), &b->dsdt);
     struct aml a;
@@ -247,12 +247,12 @@ static void set_pm_blocks(struct acpi_fadt *f)
     f->x_gpe0.access_size = f->x_pm1a_evt.access_size = 0;
 }
 
-static void build_fadt(struct builder *b)
+static void build_fadt(struct acpi_image *b)
 {
     struct acpi_fadt *f = begin(b, sizeof(*f), &b->fadt);
-    f->facs = (u32)b->facs;
-    f->dsdt = (u32)b->dsdt;
-    f->x_dsdt = b->dsdt;
+    point(b, &f->facs, 4, b->facs);
+    point(b, &f->dsdt, 4, b->dsdt);
+    point(b, &f->x_dsdt, 8, b->dsdt);
     f->preferred_profile = 1; /* desktop */
     f->sci_int = PC_IRQ_ACPI;
     f->smi_cmd = PC_SMI_CMD;
@@ -270,7 +270,7 @@ static void build_fadt(struct builder *b)
 
 /* --- MADT --- */
 
-static void *madt_entry(struct builder *b, u8 type, u8 length)
+static void *madt_entry(struct acpi_image *b, u8 type, u8 length)
 {
     u8 *p = reserve(b, length, 1);
     p[0] = type;
@@ -278,7 +278,7 @@ static void *madt_entry(struct builder *b, u8 type, u8 length)
     return p;
 }
 
-static void madt_override(struct builder *b, u8 irq, u32 gsi, u16 flags)
+static void madt_override(struct acpi_image *b, u8 irq, u32 gsi, u16 flags)
 {
     struct madt_override *o = madt_entry(b, 2, sizeof(*o));
     o->source = irq;
@@ -286,7 +286,7 @@ static void madt_override(struct builder *b, u8 irq, u32 gsi, u16 flags)
     o->flags = flags;
 }
 
-static void build_madt(struct builder *b)
+static void build_madt(struct acpi_image *b)
 {
     struct acpi_madt *m = begin(b, sizeof(*m), &b->madt);
     m->lapic_addr = PC_LAPIC_ADDR;
@@ -307,17 +307,19 @@ static void build_madt(struct builder *b)
 }
 
 /* RSDT and XSDT: the same list, with addresses of 4 or 8 bytes. */
-static void build_root(struct builder *b, const char *signature, unsigned width, u64 *addr)
+static void build_root(struct acpi_image *b, const char *signature, unsigned width, u32 *at)
 {
-    struct acpi_header *h = begin(b, sizeof(*h), addr);
+    struct acpi_header *h = begin(b, sizeof(*h), at);
     u8 *list = reserve(b, 2 * width, 1);
-    store_le(list, b->fadt, width);
-    store_le(list + width, b->madt, width);
+    point(b, list, width, b->fadt);
+    point(b, list + width, width, b->madt);
     finish(b, h, signature, 1);
 }
 
-static void build_tables(struct builder *b)
+void acpi_image_build(struct acpi_image *b, const struct acpi_options *opt)
 {
+    memset(b, 0, sizeof(*b));
+    b->ncpus = opt->ncpus;
     build_facs(b);
     build_dsdt(b);
     build_fadt(b);
@@ -326,32 +328,46 @@ static void build_tables(struct builder *b)
     build_root(b, "XSDT", 8, &b->xsdt);
 }
 
-static struct acpi_rsdp make_rsdp(const struct builder *b)
+void acpi_make_rsdp(struct acpi_rsdp *r, u64 rsdt, u64 xsdt)
 {
-    struct acpi_rsdp r = {.signature = "RSD PTR ", /* 8 characters, no NUL */
-                          .revision = 2,
-                          .rsdt = (u32)b->rsdt,
-                          .length = sizeof(r),
-                          .xsdt = b->xsdt};
-    memcpy(r.oem_id, OEM_ID, sizeof(r.oem_id));
-    r.checksum = checksum(&r, 20);
-    r.extended_checksum = checksum(&r, sizeof(r));
-    return r;
+    *r = (struct acpi_rsdp){.signature = "RSD PTR ", /* 8 characters, no NUL */
+                            .revision = 2,
+                            .rsdt = (u32)rsdt,
+                            .length = sizeof(*r),
+                            .xsdt = xsdt};
+    memcpy(r->oem_id, OEM_ID, sizeof(r->oem_id));
+}
+
+/* The image will lie at `base`. */
+static void relocate(struct acpi_image *b, u64 base)
+{
+    for (unsigned i = 0; i < b->npointers; i++) {
+        u8 *field = b->buf + b->pointer[i].at;
+        store_le(field, load_le(field, b->pointer[i].size) + base, b->pointer[i].size);
+    }
+    for (unsigned i = 0; i < b->ntables; i++) {
+        struct acpi_header *h = (struct acpi_header *)(b->buf + b->table[i]);
+        h->checksum = acpi_checksum(h, h->length);
+    }
 }
 
 int acpi_build(struct guest_mem *gm, const struct acpi_options *opt, u64 *addr, u64 *size,
                u64 *rsdp, struct error *err)
 {
-    struct builder b = {.ncpus = opt->ncpus};
+    struct acpi_image b;
+    struct acpi_rsdp r;
     if (opt->ncpus < 1 || opt->ncpus > MAX_CPUS)
         return error_set(err, EINVAL, "%u processors: 1 to %u are possible", opt->ncpus, MAX_CPUS);
-    b.base = MIN(guestmem_ram_size(gm), RAM_LOW_MAX) - REGION_SIZE;
-    build_tables(&b);
-    struct acpi_rsdp r = make_rsdp(&b);
-    if (!guestmem_write(gm, b.base, b.buf, sizeof(b.buf)) ||
+    u64 base = MIN(guestmem_ram_size(gm), RAM_LOW_MAX) - ACPI_IMAGE_MAX;
+    acpi_image_build(&b, opt);
+    relocate(&b, base);
+    acpi_make_rsdp(&r, base + b.rsdt, base + b.xsdt);
+    r.checksum = acpi_checksum(&r, ACPI_RSDP_SUMMED);
+    r.extended_checksum = acpi_checksum(&r, sizeof(r));
+    if (!guestmem_write(gm, base, b.buf, sizeof(b.buf)) ||
         !guestmem_write(gm, RSDP_ADDR, &r, sizeof(r)))
         return error_set(err, ENOMEM, "the ACPI tables do not fit in RAM");
-    *addr = b.base;
+    *addr = base;
     *size = sizeof(b.buf);
     *rsdp = RSDP_ADDR;
     return 0;

@@ -1,5 +1,6 @@
 /*
- * Layouts of the fixed ACPI tables (ACPI 6.4, chapter 5), as of the revisions that acpi.c writes.
+ * Layouts of the fixed ACPI tables (ACPI 6.4, chapter 5), as of the revisions that acpi.c writes,
+ * and the image that it makes of them.
  */
 #ifndef RINGER_BOOT_ACPI_TABLES_H
 #define RINGER_BOOT_ACPI_TABLES_H
@@ -116,5 +117,35 @@ _Static_assert(offsetof(struct acpi_fadt, flags) == 112, "ACPI 5.2.9");
 _Static_assert(sizeof(struct acpi_fadt) == 268, "ACPI 5.2.9, revision 5");
 _Static_assert(sizeof(struct acpi_facs) == 64, "ACPI 5.2.10");
 _Static_assert(sizeof(struct madt_override) == 10, "ACPI 5.2.12.5");
+
+#define ACPI_IMAGE_MAX   (16 * KIB)
+#define ACPI_RSDP_SUMMED 20 /* bytes that the first checksum is of */
+
+struct acpi_options;
+
+struct acpi_pointer {
+    u32 at;  /* offset of the field */
+    u8 size; /* bytes */
+};
+
+/* All tables but the RSDP, in a row. Pointers are offsets in buf, checksums are not yet made. */
+struct acpi_image {
+    u8 buf[ACPI_IMAGE_MAX];
+    size_t len;
+    unsigned ncpus;
+    struct acpi_pointer pointer[16];
+    unsigned npointers;
+    u32 table[8]; /* where those with a header begin */
+    unsigned ntables;
+    u32 facs, dsdt, fadt, madt, rsdt, xsdt; /* offsets */
+};
+
+void acpi_image_build(struct acpi_image *b, const struct acpi_options *opt);
+
+/* Without its checksums. */
+void acpi_make_rsdp(struct acpi_rsdp *r, u64 rsdt, u64 xsdt);
+
+/* What makes the sum of all bytes 0. */
+u8 acpi_checksum(const void *p, size_t len);
 
 #endif

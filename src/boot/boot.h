@@ -34,9 +34,10 @@ enum linux_protocol {
 };
 
 struct boot_options {
-    const char *kernel; /* path */
-    const char *initrd; /* path or NULL; for Multiboot: modules, separated by commas */
-    const char *append; /* command line or NULL */
+    const char *firmware; /* path: boots by it, and `kernel` is NULL */
+    const char *kernel;   /* path */
+    const char *initrd;   /* path or NULL; for Multiboot: modules, separated by commas */
+    const char *append;   /* command line or NULL */
     enum linux_protocol linux_protocol;
     bool raw; /* the kernel file is a raw image: loaded at raw_addr, entered at raw_entry */
     u64 raw_addr;
@@ -72,5 +73,38 @@ struct acpi_options {
  * in *rsdp. The IOAPIC's ID is 0. */
 int acpi_build(struct guest_mem *gm, const struct acpi_options *opt, u64 *addr, u64 *size,
                u64 *rsdp, struct error *err);
+
+/* The same as files for firmware, which reads them by these names from the firmware configuration
+ * device and places them by the commands of the third. */
+#define ACPI_FILE_TABLES "etc/acpi/tables"
+#define ACPI_FILE_RSDP   "etc/acpi/rsdp"
+#define ACPI_FILE_LOADER "etc/table-loader"
+
+struct acpi_files {
+    u8 tables[16 * KIB];
+    size_t tables_size;
+    u8 rsdp[36];
+    u8 loader[4 * KIB];
+    size_t loader_size;
+};
+
+void acpi_files_build(struct acpi_files *f, const struct acpi_options *opt);
+
+/* SMBIOS tables (DMTF DSP0134, 2.8) as SeaBIOS takes them: the structures, and the entry point
+ * without its address and checksums. */
+#define SMBIOS_FILE_TABLES "etc/smbios/smbios-tables"
+#define SMBIOS_FILE_ANCHOR "etc/smbios/smbios-anchor"
+
+struct smbios_files {
+    u8 tables[4 * KIB];
+    size_t tables_size;
+    u8 anchor[31];
+};
+
+void smbios_build(struct smbios_files *f, u64 ram_size, unsigned ncpus, const char *version);
+
+/* Firmware: a ROM image that ends at 4 GiB, where the processor starts after a reset; its last 128
+ * KiB (or all of it) are also below 1 MiB. To be called once. Errors name the file. */
+int firmware_load(struct guest_mem *gm, const char *path, struct error *err);
 
 #endif

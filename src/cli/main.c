@@ -13,7 +13,7 @@
 #include "cli/options.h"
 #include "cli/signals.h"
 #include "cli/translate.h"
-#include "cli/version.h"
+#include "base/version.h"
 #include "vm/vm.h"
 
 enum exit_status {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/timebase.h"
 #include "cli/compare/compare.h"
@@ -17,6 +18,7 @@
 #include "engine/engine.h"
 #include "engine/lockstep/lockstep.h"
 #include "mem/guestmem.h"
+#include "vm/firmware.h"
 
 struct option {
     const char *name;     /* without the dashes */
@@ -189,10 +191,17 @@ static int set_display(struct settings *s, const char *arg, struct error *err)
     return set_none_only("display", arg, "this version has no display adapter", err);
 }
 
-static int no_firmware(struct settings *s, const char *arg, struct error *err)
+static int set_firmware(struct settings *s, const char *arg, struct error *err)
 {
-    (void)s;
-    return error_set(err, ENOTSUP, "--firmware %s: this version boots with --kernel only", arg);
+    s->boot.firmware = arg;
+    return check_file("firmware", arg, err);
+}
+
+static int set_debugcon(struct settings *s, const char *arg, struct error *err)
+{
+    (void)err;
+    s->debugcon = arg;
+    return 0;
 }
 
 static int no_disk(struct settings *s, const char *arg, struct error *err)
@@ -390,7 +399,12 @@ static const struct option options[] = {
      set_stats_interval},
     {"net", "none", "network; this version has none", set_net},
     {"display", "none", "display; this version has none", set_display},
-    {"firmware", "FILE", "not in this version", no_firmware},
+    {"firmware", "FILE",
+     "ROM image that the processor starts in (default, without --kernel: SeaBIOS of the\n"
+     "package seabios)",
+     set_firmware},
+    {"debugcon", "FILE", "what firmware writes to its debug port 0x402 goes to this file",
+     set_debugcon},
     {"disk", "FILE", "not in this version", no_disk},
     {"cdrom", "FILE", "not in this version", no_cdrom},
 };
@@ -425,11 +439,28 @@ static int parse_one(int argc, char **argv, int *i, struct settings *s, struct e
     return o->set(s, equals ? equals + 1 : argv[++*i], err);
 }
 
+/* By what the guest starts. */
+static int choose_start(struct settings *s, struct error *err)
+{
+    if (s->boot.kernel && s->boot.firmware)
+        return error_set(err, EINVAL, "--firmware and --kernel: give one of them");
+    if (s->boot.kernel)
+        return 0;
+    if (s->boot.raw || s->boot.initrd || s->boot.append)
+        return error_set(err, EINVAL, "--initrd, --append and --raw: only with --kernel");
+    if (!s->boot.firmware) {
+        s->boot.firmware = FIRMWARE_DEFAULT;
+        if (access(FIRMWARE_DEFAULT, R_OK) < 0)
+            return error_set(err, ENOENT,
+                             "nothing to start: there is no " FIRMWARE_DEFAULT
+                             "; install the package seabios, or give --kernel or --firmware");
+    }
+    return 0;
+}
+
 /* What only the whole command line can tell. */
 static int check_settings(const struct settings *s, struct error *err)
 {
-    if (!s->boot.kernel)
-        return error_set(err, EINVAL, "nothing to run: name a kernel with --kernel FILE");
     if (s->boot.raw && (s->boot.initrd || s->boot.append))
         return error_set(err, EINVAL, "--raw: a raw image takes no --initrd and no --append");
     if (s->stats_interval > 0 && s->stats != STATS_JSON)
@@ -460,7 +491,8 @@ int options_parse(int argc, char **argv, struct settings *s, struct error *err)
         if (rc < 0)
             return rc;
     }
-    return check_settings(s, err);
+    int rc = choose_start(s, err);
+    return rc < 0 ? rc : check_settings(s, err);
 }
 
 static void print_option(const struct option *o)

@@ -13,6 +13,7 @@
 #define FW_CFG_ID        0x01
 #define FW_CFG_RAM_SIZE  0x03 /* 8 bytes */
 #define FW_CFG_NB_CPUS   0x05 /* 2 bytes */
+#define FW_CFG_BOOT_MENU 0x0e /* 2 bytes */
 #define FW_CFG_MAX_CPUS  0x0f /* 2 bytes */
 #define FW_CFG_FILE_DIR  0x19
 #define FW_CFG_FILE_0    0x20

@@ -62,8 +62,4 @@ int pci_add_function(struct pci_bus *pci, u8 devfn, const struct pci_function *f
 u32 pci_config_read(struct pci_bus *pci, u8 devfn, unsigned offset, unsigned size);
 void pci_config_write(struct pci_bus *pci, u8 devfn, unsigned offset, u32 value, unsigned size);
 
-/* The board's own functions: 440FX host bridge (00.0), PIIX3 ISA bridge (01.0) and PIIX4 power
- * management (01.3). */
-int piix_add_functions(struct pci_bus *pci, struct error *err);
-
 #endif

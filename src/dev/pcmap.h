@@ -15,6 +15,7 @@
 #define PC_PIC_SLAVE    0xa0
 #define PC_DEBUG_EXIT   0xf4
 #define PC_COM1         0x3f8
+#define PC_DEBUGCON     0x402
 #define PC_ELCR         0x4d0
 #define PC_FW_CFG       0x510
 #define PC_PM_BASE      0x600 /* PM1a event, control at +4, timer at +8 */

@@ -1,29 +1,30 @@
 /*
- * The PCI functions of the board itself, as tables of register values: Intel 440FX host bridge
- * (82441FX data sheet), PIIX3 ISA bridge (82371SB) and the power management function of the PIIX4
- * (82371AB). Their registers keep what is written; the PAM registers do not move memory, because
- * ROM and RAM lie where they are from the start.
+ * The PCI functions of the board itself, as tables of register values: PIIX3 ISA bridge (82371SB)
+ * and the power management function of the PIIX4 (82371AB). Their registers keep what is written;
+ * those that route interrupts go on to pirq.c.
  */
-#include "dev/pci.h"
+#include "dev/piix.h"
+
+#include <errno.h>
+#include <stdlib.h>
 
 #include "dev/pcmap.h"
 
 #define VENDOR_INTEL 0x8086
+#define ISA_BRIDGE   PCI_DEVFN(1, 0)
+#define CONFIG_ROUTE 0x60
+#define ROUTES       4
+
+struct piix {
+    struct pci_bus *pci;
+    struct pirq *pirq;
+};
 
 struct config_row {
     u8 offset;
     u8 count; /* bytes that look the same */
     u8 reset;
     u8 writable;
-};
-
-static const struct config_row host_bridge[] = {
-    {0x06, 1, 0x80, 0x00},                        /* status: fast back-to-back */
-    {0x07, 1, 0x02, 0x00},                        /* medium DEVSEL */
-    {0x50, 1, 0x00, 0xff},                        /* chip configuration */
-    {0x51, 1, 0x00, 0xff}, {0x59, 7, 0x00, 0xff}, /* PAM0-6 */
-    {0x60, 8, 0x01, 0xff},                        /* DRAM row boundaries */
-    {0x72, 1, 0x02, 0x7f},                        /* SMRAM control */
 };
 
 static const struct config_row isa_bridge[] = {
@@ -46,6 +47,7 @@ static const struct config_row power_management[] = {
     {0x3d, 1, 0x01, 0x00},                 /* pin INTA */
     {0x40, 1, (PC_PM_BASE & 0xc0) | 1, 0}, /* PM base: fixed */
     {0x41, 1, PC_PM_BASE >> 8, 0},
+    {0x5b, 1, 0x02, 0x00}, /* SMIs of the APM port are set up: a BIOS leaves SMM alone */
     {0x80, 1, 0x01, 0x00}, /* PM I/O space is on */
 };
 
@@ -57,24 +59,66 @@ static const struct board_function {
     const struct config_row *row;
     size_t rows;
 } board[] = {
-    {PCI_DEVFN(0, 0), 0x1237, 0x060000, 2, host_bridge, ARRAY_SIZE(host_bridge)},
     {PCI_DEVFN(1, 0), 0x7000, 0x060100, 0, isa_bridge, ARRAY_SIZE(isa_bridge)},
     {PCI_DEVFN(1, 3), 0x7113, 0x068000, 3, power_management, ARRAY_SIZE(power_management)},
 };
 
-int piix_add_functions(struct pci_bus *pci, struct error *err)
+static void set_routes(struct piix *x)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(board); i++) {
-        const struct board_function *b = &board[i];
-        struct pci_function f;
-        pci_function_init(&f, VENDOR_INTEL, b->device, b->class_code, b->revision);
-        for (const struct config_row *r = b->row; r < b->row + b->rows; r++) {
-            memset(&f.reset[r->offset], r->reset, r->count);
-            memset(&f.writable[r->offset], r->writable, r->count);
-        }
-        int rc = pci_add_function(pci, b->devfn, &f, err);
-        if (rc)
-            return rc;
+    for (unsigned n = 0; n < ROUTES; n++)
+        pirq_route(x->pirq, n, (u8)pci_config_read(x->pci, ISA_BRIDGE, CONFIG_ROUTE + n, 1));
+}
+
+static void written(void *ctx, unsigned offset, unsigned size)
+{
+    if (offset < CONFIG_ROUTE + ROUTES && offset + size > CONFIG_ROUTE)
+        set_routes(ctx);
+}
+
+static int add_function(struct piix *x, const struct board_function *b, bool routed,
+                        struct error *err)
+{
+    static const u8 route[ROUTES] = PIIX_ROUTE;
+    struct pci_function f;
+    pci_function_init(&f, VENDOR_INTEL, b->device, b->class_code, b->revision);
+    for (const struct config_row *r = b->row; r < b->row + b->rows; r++) {
+        memset(&f.reset[r->offset], r->reset, r->count);
+        memset(&f.writable[r->offset], r->writable, r->count);
     }
+    if (b->devfn == ISA_BRIDGE) {
+        f.written = written;
+        f.ctx = x;
+        if (routed)
+            memcpy(&f.reset[CONFIG_ROUTE], route, ROUTES);
+    }
+    return pci_add_function(x->pci, b->devfn, &f, err);
+}
+
+int piix_create(struct pci_bus *pci, struct pirq *pirq, bool routed, struct piix **out,
+                struct error *err)
+{
+    struct piix *x = malloc(sizeof(*x));
+    if (!x)
+        return error_set(err, ENOMEM, "no memory for the south bridge");
+    *x = (struct piix){.pci = pci, .pirq = pirq};
+    for (size_t i = 0; i < ARRAY_SIZE(board); i++) {
+        int rc = add_function(x, &board[i], routed, err);
+        if (rc < 0) {
+            free(x);
+            return rc;
+        }
+    }
+    set_routes(x);
+    *out = x;
     return 0;
+}
+
+void piix_destroy(struct piix *x)
+{
+    free(x);
+}
+
+void piix_reset(struct piix *x)
+{
+    set_routes(x);
 }

@@ -82,6 +82,9 @@ void mem_region_remove(struct mem_region *r);
 void mem_region_show(struct mem_region *window, const struct mem_region *of, u64 offset,
                      bool writable);
 
+/* Byte at gpa of what the layer BOARD has there, whatever lies over it; all ones if nothing. */
+u8 mem_board_byte(struct guest_mem *gm, u64 gpa);
+
 /* fn(ctx) is called after each change, by the thread that makes it: to flush TLBs, and for engines
  * that have a map of their own. At most 2 at a time; fn NULL takes ctx's away. */
 void guestmem_on_map_change(struct guest_mem *gm, void (*fn)(void *ctx), void *ctx);

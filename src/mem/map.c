@@ -351,6 +351,22 @@ void mem_region_show(struct mem_region *window, const struct mem_region *of, u64
     pthread_mutex_unlock(&gm->map_lock);
 }
 
+u8 mem_board_byte(struct guest_mem *gm, u64 gpa)
+{
+    u8 value = 0xff;
+    pthread_mutex_lock(&gm->map_lock);
+    for (unsigned i = gm->nregions; i-- > 0;) {
+        const struct mem_region *r = &gm->region[i];
+        if (r->layer != LAYER_BOARD || !r->placed || gpa - r->r.start >= r->size)
+            continue;
+        if (r->r.kind != MEM_MMIO && r->r.hva)
+            value = r->r.hva[gpa - r->r.start];
+        break;
+    }
+    pthread_mutex_unlock(&gm->map_lock);
+    return value;
+}
+
 /* --- all of it --- */
 
 static int memory_allocate(struct guest_mem *gm, struct error *err)

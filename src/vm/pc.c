@@ -12,7 +12,9 @@
 #include "cpu/irq.h"
 #include "dev/acpi_pm.h"
 #include "dev/debug_exit.h"
+#include "dev/debugcon.h"
 #include "dev/fw_cfg.h"
+#include "dev/i440fx.h"
 #include "dev/i8042.h"
 #include "dev/i8254.h"
 #include "dev/i8259.h"
@@ -21,14 +23,14 @@
 #include "dev/mc146818.h"
 #include "dev/pci.h"
 #include "dev/pcmap.h"
+#include "dev/piix.h"
+#include "dev/pirq.h"
 #include "dev/reset_ports.h"
 #include "dev/uart16550.h"
 #include "host/chardev.h"
+#include "vm/firmware.h"
 
 #define IOAPIC_ID 0 /* as the MADT says */
-
-#define FW_CFG_NB_CPUS  0x05
-#define FW_CFG_RAM_SIZE 0x03
 
 struct pc {
     struct pc_options opt;
@@ -42,8 +44,13 @@ struct pc {
     struct uart16550 *com1;
     struct reset_ports *reset_ports;
     struct pci_bus *pci;
+    struct pirq *pirq;
+    struct i440fx *i440fx;
+    struct piix *piix;
     struct acpi_pm *acpi_pm;
     struct fw_cfg *fw_cfg;
+    struct chardev *debugcon_out;
+    struct debugcon *debugcon;
     struct debug_exit *debug_exit;
 };
 
@@ -119,18 +126,34 @@ static int create_serial_and_keyboard(struct pc *pc, struct error *err)
     return i8042_attach(pc->i8042, ports, err);
 }
 
-static int create_pci_and_power(struct pc *pc, struct error *err)
+static void gsi(void *ctx, unsigned n, int level)
 {
-    struct port_bus *ports = pc->opt.machine->ports;
+    struct pc *pc = ctx;
+    ioapic_set_irq(pc->ioapic, n, level);
+}
+
+static int create_pci(struct pc *pc, struct error *err)
+{
+    struct machine *m = pc->opt.machine;
+    struct irq_line isa = isa_line(pc, 0), ioapic = {.set = gsi, .ctx = pc};
     int rc;
     if ((rc = reset_ports_create(&pc->opt.power, &pc->reset_ports, err)) < 0 ||
-        (rc = reset_ports_attach(pc->reset_ports, ports, err)) < 0 ||
+        (rc = reset_ports_attach(pc->reset_ports, m->ports, err)) < 0 ||
         (rc = pci_create(pc->reset_ports, &pc->pci, err)) < 0 ||
-        (rc = pci_attach(pc->pci, ports, err)) < 0 || (rc = piix_add_functions(pc->pci, err)) < 0 ||
-        (rc = acpi_pm_create(pc->opt.clock, &pc->opt.power, isa_line(pc, PC_IRQ_ACPI), &pc->acpi_pm,
-                             err)) < 0)
+        (rc = pci_attach(pc->pci, m->ports, err)) < 0 ||
+        (rc = pirq_create(isa, ioapic, &pc->pirq, err)) < 0 ||
+        (rc = i440fx_create(m->mem, pc->pci, !pc->opt.firmware, &pc->i440fx, err)) < 0)
         return rc;
-    return acpi_pm_attach(pc->acpi_pm, ports, err);
+    return piix_create(pc->pci, pc->pirq, !pc->opt.firmware, &pc->piix, err);
+}
+
+static int create_power(struct pc *pc, struct error *err)
+{
+    int rc =
+        acpi_pm_create(pc->opt.clock, &pc->opt.power, isa_line(pc, PC_IRQ_ACPI), &pc->acpi_pm, err);
+    if (rc < 0)
+        return rc;
+    return acpi_pm_attach(pc->acpi_pm, pc->opt.machine->ports, err);
 }
 
 static int create_firmware_ports(struct pc *pc, struct error *err)
@@ -142,11 +165,38 @@ static int create_firmware_ports(struct pc *pc, struct error *err)
         (rc = fw_cfg_add_int(pc->fw_cfg, FW_CFG_NB_CPUS, m->ncpus, 2, err)) < 0 ||
         (rc = fw_cfg_attach(pc->fw_cfg, m->ports, err)) < 0)
         return rc;
+    if (pc->opt.firmware &&
+        (rc = firmware_add_files(pc->fw_cfg, guestmem_ram_size(m->mem), m->ncpus, err)) < 0)
+        return rc;
+    return 0;
+}
+
+/* Ports for those who test firmware and kernels. */
+static int create_debug_ports(struct pc *pc, struct error *err)
+{
+    struct port_bus *ports = pc->opt.machine->ports;
+    int rc;
+    if (pc->opt.debugcon && ((rc = chardev_file(pc->opt.debugcon, &pc->debugcon_out, err)) < 0 ||
+                             (rc = debugcon_create(pc->debugcon_out, &pc->debugcon, err)) < 0 ||
+                             (rc = debugcon_attach(pc->debugcon, ports, err)) < 0))
+        return rc;
     if (!pc->opt.debug_exit)
         return 0;
     if ((rc = debug_exit_create(&pc->opt.power, &pc->debug_exit, err)) < 0)
         return rc;
-    return debug_exit_attach(pc->debug_exit, m->ports, err);
+    return debug_exit_attach(pc->debug_exit, ports, err);
+}
+
+/* What firmware would have programmed: the interrupts that PCI functions share are level-triggered.
+ */
+static void set_without_firmware(struct pc *pc)
+{
+    static const u8 route[] = PIIX_ROUTE;
+    u32 levels = 0;
+    for (unsigned n = 0; n < ARRAY_SIZE(route); n++)
+        levels |= 1u << route[n];
+    if (!pc->opt.firmware)
+        port_out(pc->opt.machine->ports, PC_ELCR, levels, 2);
 }
 
 int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
@@ -157,11 +207,13 @@ int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
     pc->opt = *opt;
     int rc;
     if ((rc = create_interrupt_controllers(pc, err)) < 0 || (rc = create_clocks(pc, err)) < 0 ||
-        (rc = create_serial_and_keyboard(pc, err)) < 0 ||
-        (rc = create_pci_and_power(pc, err)) < 0 || (rc = create_firmware_ports(pc, err)) < 0) {
+        (rc = create_serial_and_keyboard(pc, err)) < 0 || (rc = create_pci(pc, err)) < 0 ||
+        (rc = create_power(pc, err)) < 0 || (rc = create_firmware_ports(pc, err)) < 0 ||
+        (rc = create_debug_ports(pc, err)) < 0) {
         pc_destroy(pc);
         return rc;
     }
+    set_without_firmware(pc);
     *out = pc;
     return 0;
 }
@@ -170,9 +222,14 @@ int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
 void pc_destroy(struct pc *pc)
 {
     debug_exit_destroy(pc->debug_exit);
+    debugcon_destroy(pc->debugcon);
+    chardev_destroy(pc->debugcon_out);
     fw_cfg_destroy(pc->fw_cfg);
     acpi_pm_destroy(pc->acpi_pm);
+    piix_destroy(pc->piix);
+    i440fx_destroy(pc->i440fx);
     pci_destroy(pc->pci);
+    pirq_destroy(pc->pirq);
     reset_ports_destroy(pc->reset_ports);
     i8042_destroy(pc->i8042);
     pc_close_console(pc);
@@ -194,10 +251,14 @@ void pc_reset(struct pc *pc)
     uart16550_reset(pc->com1);
     i8042_reset(pc->i8042);
     reset_ports_reset(pc->reset_ports);
+    pirq_reset(pc->pirq);
     pci_reset(pc->pci);
+    i440fx_reset(pc->i440fx);
+    piix_reset(pc->piix);
     acpi_pm_reset(pc->acpi_pm);
     fw_cfg_reset(pc->fw_cfg);
     pc->opt.power.ops->set_a20(pc->opt.power.ctx, true);
+    set_without_firmware(pc);
 }
 
 int pc_start(struct pc *pc, struct error *err)

@@ -29,9 +29,10 @@ struct settings {
     unsigned cpus;
     u64 tc_size; /* bytes of bt's translation cache; 0: the default */
     enum rdtsc_form rdtsc;
-    bool perf_map;      /* bt writes /tmp/perf-PID.map */
-    const char *serial; /* "stdio", "none" or "file:PATH" */
-    bool debug_exit;    /* the debug-exit port 0xf4 is there */
+    bool perf_map;        /* bt writes /tmp/perf-PID.map */
+    const char *serial;   /* "stdio", "none" or "file:PATH" */
+    const char *debugcon; /* file, or NULL */
+    bool debug_exit;      /* the debug-exit port 0xf4 is there */
     bool no_reboot;
     bool kvmclock;
     unsigned slow_time; /* how many times slower than the host's time the guest's runs */

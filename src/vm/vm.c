@@ -173,6 +173,8 @@ static int create_pc(struct vm *vm, struct error *err)
         .clock = vm->clock,
         .power = {&power_ops, vm},
         .serial = vm->settings->serial,
+        .firmware = vm->settings->boot.firmware != NULL,
+        .debugcon = vm->settings->debugcon,
         .debug_exit = vm->settings->debug_exit,
         .quit = quit,
         .quit_ctx = vm,
@@ -230,6 +232,8 @@ static int build(struct vm *vm, struct error *err)
     }
     for (unsigned i = 0; rc == 0 && i < s->cpus; i++)
         cpu_reset(vm->machine.vcpu[i]);
+    if (rc == 0 && s->boot.firmware)
+        rc = firmware_load(vm->machine.mem, s->boot.firmware, err);
     if (rc == 0)
         rc = vm_load_guest(vm, err);
     if (rc == 0)
@@ -255,6 +259,9 @@ int vm_create(const struct settings *settings, struct vm **out, struct error *er
 
 int vm_load_guest(struct vm *vm, struct error *err)
 {
+    if (vm->settings->boot
+            .firmware) /* which starts at the reset vector, and loads the guest itself */
+        return 0;
     struct acpi_options acpi = {.ncpus = vm->machine.ncpus};
     struct guest_mem *gm = vm->machine.mem;
     int rc = acpi_build(gm, &acpi, &vm->acpi_addr, &vm->acpi_size, &vm->rsdp, err);

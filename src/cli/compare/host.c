@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "cli/compare/compare.h"
-#include "cli/version.h"
+#include "base/version.h"
 #include "engine/engine.h"
 
 bool program_exists(const char *name)

@@ -6,8 +6,10 @@
 #include <errno.h>
 
 #include "dev/debug_exit.h"
+#include "dev/i440fx.h"
 #include "dev/pci.h"
 #include "dev/pcmap.h"
+#include "dev/piix.h"
 
 #define ADDRESS 0xcf8
 #define DATA    0xcfc
@@ -16,6 +18,10 @@ struct pci_rig {
     struct rig r;
     struct reset_ports *reset;
     struct pci_bus *pci;
+    struct guest_mem *gm;
+    struct i440fx *bridge;
+    struct pirq *pirq;
+    struct piix *piix;
     struct debug_exit *debug_exit;
     unsigned hooks, hook_offset, hook_size;
 };
@@ -29,7 +35,11 @@ static int setup(void **state)
     assert_int_equal(reset_ports_attach(t->reset, t->r.bus, &err), 0);
     assert_int_equal(pci_create(t->reset, &t->pci, &err), 0);
     assert_int_equal(pci_attach(t->pci, t->r.bus, &err), 0);
-    assert_int_equal(piix_add_functions(t->pci, &err), 0);
+    assert_int_equal(guestmem_create(MIB, &t->gm, &err), 0);
+    assert_int_equal(i440fx_create(t->gm, t->pci, false, &t->bridge, &err), 0);
+    assert_int_equal(
+        pirq_create(rig_line(&t->r, 0), (struct irq_line){rig_pin, &t->r, 0}, &t->pirq, &err), 0);
+    assert_int_equal(piix_create(t->pci, t->pirq, false, &t->piix, &err), 0);
     assert_int_equal(debug_exit_create(&t->r.power, &t->debug_exit, &err), 0);
     assert_int_equal(debug_exit_attach(t->debug_exit, t->r.bus, &err), 0);
     *state = t;
@@ -40,7 +50,11 @@ static int teardown(void **state)
 {
     struct pci_rig *t = *state;
     debug_exit_destroy(t->debug_exit);
+    piix_destroy(t->piix);
+    i440fx_destroy(t->bridge);
     pci_destroy(t->pci);
+    pirq_destroy(t->pirq);
+    guestmem_destroy(t->gm);
     reset_ports_destroy(t->reset);
     rig_done(&t->r);
     free(t);
@@ -141,6 +155,52 @@ static void test_masks_and_hooks(void **state)
     pci_reset(t->pci);
     assert_int_equal(get(r, 3, 0, 0x10), 0);
     assert_int_equal(get(r, 3, 0, 0x04), 0);
+}
+
+struct line_log {
+    u32 level;
+    unsigned calls;
+};
+
+static void log_line(void *ctx, unsigned n, int level)
+{
+    struct line_log *l = ctx;
+    l->level = level ? l->level | 1u << n : l->level & ~(1u << n);
+    l->calls++;
+}
+
+/* Pins of devices share lines; the routes lead them to the PICs, too. */
+static void test_interrupt_routing(void **state)
+{
+    struct line_log isa = {0}, gsi = {0};
+    struct pirq *p;
+    (void)state;
+    assert_int_equal(pirq_create((struct irq_line){log_line, &isa, 0},
+                                 (struct irq_line){log_line, &gsi, 0}, &p, NULL),
+                     0);
+    pirq_set(p, 2 * 4 + 0, 1); /* 02.0 INTA#: PIRQB#, I/O APIC pin 18 */
+    assert_int_equal(gsi.level, 1 << 18);
+    assert_int_equal(isa.level, 0);
+    pirq_route(p, 1, 11);
+    assert_int_equal(isa.level, 1 << 11);
+    pirq_set(p, 6 * 4 + 0, 1); /* shares the line */
+    pirq_set(p, 2 * 4 + 0, 0);
+    assert_int_equal(gsi.level, 1 << 18);
+    assert_int_equal(gsi.calls, 1);
+    pirq_set(p, 1 * 4 + 3, 1); /* 01.x INTD#: PIRQD#, pin 16 */
+    assert_int_equal(gsi.level, 1 << 18 | 1 << 16);
+    pirq_route(p, 3, 11); /* two routes to one input */
+    pirq_route(p, 1, 0x8b);
+    assert_int_equal(isa.level, 1 << 11);
+    assert_int_equal(isa.calls, 1);
+    pirq_set(p, 1 * 4 + 3, 0);
+    assert_int_equal(isa.level, 0);
+    pirq_route(p, 1, 5);
+    assert_int_equal(isa.level, 1 << 5);
+    pirq_reset(p);
+    assert_int_equal(isa.level, 0);
+    assert_int_equal(gsi.level, 1 << 18);
+    pirq_destroy(p);
 }
 
 static u32 port_value(void *ctx, u16 port, unsigned size)
@@ -265,6 +325,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_board, setup, teardown),
         cmocka_unit_test_setup_teardown(test_masks_and_hooks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_base_addresses, setup, teardown),
+        cmocka_unit_test(test_interrupt_routing),
         cmocka_unit_test_setup_teardown(test_reset_control, setup, teardown),
         cmocka_unit_test_setup_teardown(test_port92, setup, teardown),
         cmocka_unit_test_setup_teardown(test_debug_exit, setup, teardown),

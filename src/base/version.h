@@ -1,8 +1,8 @@
 /*
  * ringer's version.
  */
-#ifndef RINGER_CLI_VERSION_H
-#define RINGER_CLI_VERSION_H
+#ifndef RINGER_BASE_VERSION_H
+#define RINGER_BASE_VERSION_H
 
 #define RINGER_VERSION "0.1.0"
 
