@@ -26,8 +26,8 @@ struct test {
 };
 
 static const struct test tests[] = {
-#define NANO_BENCH(fn, name, what, native, software, hardware) {name, what, bench_##fn, false},
-#define NANO_CHECK(fn, name, what)                             {name, what, check_##fn, true},
+#define NANO_BENCH(fn, name, what) {name, what, bench_##fn, false},
+#define NANO_CHECK(fn, name, what) {name, what, check_##fn, true},
 #include "cli/nano_tests.def"
 #undef NANO_BENCH
 #undef NANO_CHECK

@@ -26,17 +26,24 @@
 #define STATUS_FAILS     3
 
 struct test {
-    const char *name, *what, *native, *software, *hardware;
-    bool check;
+    const char *name, *what;
 };
 
 static const struct test tests[] = {
-#define NANO_BENCH(fn, name, what, native, software, hardware)                                     \
-    {name, what, native, software, hardware, false},
-#define NANO_CHECK(fn, name, what) {name, what, "", "", "", true},
+#define NANO_BENCH(fn, name, what) {name, what},
+#define NANO_CHECK(fn, name, what) {name, what},
 #include "cli/nano_tests.def"
 #undef NANO_BENCH
 #undef NANO_CHECK
+};
+
+struct paper {
+    const char *name, *native, *software, *hardware;
+};
+
+static const struct paper paper[] = {
+#define PAPER_NANO(name, native, software, hardware, remark) {name, native, software, hardware},
+#include "cli/paper.def"
 };
 
 struct build {
@@ -143,31 +150,52 @@ static void show_list(void)
         printf("%-18s  %s\n", tests[n].name, tests[n].what);
 }
 
-static const char *or_dash(const char *text)
+static const struct paper *paper_find(const char *name)
 {
-    return *text ? text : "-";
+    static const struct paper none = {"", "-", "-", "-"};
+    for (unsigned n = 0; n < ARRAY_SIZE(paper); n++)
+        if (strcmp(paper[n].name, name) == 0)
+            return &paper[n];
+    return &none;
+}
+
+static void show_rdtsc_forms(void)
+{
+    printf("rdtsc: in the slides to the paper, by --rdtsc's form:");
+#define PAPER_RDTSC(form, cycles) printf(" %s %d", form, cycles);
+#include "cli/paper.def"
+    printf("\n");
+}
+
+static void show_result(const struct nano_result *r)
+{
+    const struct test *t = find(r->name);
+    const struct paper *p = paper_find(r->name);
+    char spread[64];
+    if (r->skipped[0] || !t) {
+        printf("%-17s %9s  %s\n", r->name, "-", t ? r->skipped : "is not known to this ringer");
+        return;
+    }
+    snprintf(spread, sizeof(spread), "%.1f..%.1f", r->low, r->high);
+    printf("%-17s %9.1f %19s  %6s %8s %8s  %s\n", r->name, r->median, spread, p->native,
+           p->software, p->hardware, t->what);
 }
 
 static void show_results(const struct nano_report *r)
 {
-    printf("%-18s %11s %19s  %-9s %-13s %-10s %s\n", "operation", "cycles", "10th..90th of 100",
-           "native", "software", "hardware", "what it is");
+    printf("%-17s %9s %19s  %s\n%-17s %9s %19s  %6s %8s %8s\n", "", "cycles,", "", "the paper's",
+           "operation", "median", "low..high", "native", "software", "hardware");
+    bool rdtsc = false;
     for (unsigned n = 0; n < r->nresults; n++) {
-        const struct nano_result *k = &r->results[n];
-        const struct test *t = find(k->name);
-        char spread[64];
-        if (!t)
-            continue;
-        if (k->skipped[0]) {
-            printf("%-18s %11s  %s\n", k->name, "-", k->skipped);
-            continue;
-        }
-        snprintf(spread, sizeof(spread), "%.1f..%.1f", k->low, k->high);
-        printf("%-18s %11.1f %19s  %-9s %-13s %-10s %s\n", k->name, k->median, spread,
-               or_dash(t->native), or_dash(t->software), or_dash(t->hardware), t->what);
+        show_result(&r->results[n]);
+        rdtsc |= strcmp(r->results[n].name, "rdtsc") == 0;
     }
-    printf("cycles: of the guest's time stamp counter, median; native, software, hardware: what "
-           "Adams and Agesen\nmeasured on a Pentium 4 (ASPLOS 2006)\n");
+    if (rdtsc)
+        show_rdtsc_forms();
+    printf(
+        "cycles: of the guest's time stamp counter; of the samples a tenth is below low, a tenth "
+        "above high.\nThe paper: Adams and Agesen, ASPLOS 2006, on a Pentium 4; ~: it has words "
+        "where a number is shown.\n");
 }
 
 static void show_checks(const struct nano_report *r)

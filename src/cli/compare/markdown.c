@@ -58,25 +58,23 @@ static bool cells(FILE *f, const struct report *r, const char *suite, const char
 
 static void paper_cells(FILE *f, const char *name)
 {
-    char a[24], b[24], c[24];
 #define PAPER_NANO(id, native, software, hardware, remark)                                         \
     if (strcmp(id, name) == 0) {                                                                   \
-        fprintf(f, " %s | %s | %s |\n", short_number(native, a), short_number(software, b),        \
-                short_number(hardware, c));                                                        \
+        fprintf(f, " %s | %s | %s |\n", native, software, hardware);                               \
         return;                                                                                    \
     }
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     fputs(" | | |\n", f);
 }
 
 /* What the paper says in words where the table has a number. */
 static void paper_remarks(FILE *f)
 {
-    fputs("\nOf the paper's numbers:", f);
+    fputs("\n~: the paper has words.", f);
 #define PAPER_NANO(id, native, software, hardware, remark)                                         \
     if (remark[0])                                                                                 \
         fprintf(f, " `%s`: %s.", id, remark);
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     fputc('\n', f);
 }
 
@@ -95,7 +93,7 @@ static void nano_tables(FILE *f, const struct report *r)
         const struct measure *m = summary_find(r->summary, "rdtsc-forms", "64", "bt", form);       \
         fprintf(f, "| %s | %s | %d |\n", form, short_number(m ? m->median : NAN, number), cycles); \
     }
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
 }
 
 static void linux_table(FILE *f, const struct report *r, const char *guest)

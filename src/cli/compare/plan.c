@@ -17,7 +17,7 @@
 #define FORMS_SYSTEM "bt" /* whose handling of RDTSC can be chosen */
 
 const struct nano_name nano_names[] = {
-#define NANO_BENCH(fn, name, text, native, software, hardware) {name, text},
+#define NANO_BENCH(fn, name, text) {name, text},
 #define NANO_CHECK(fn, name, text)
 #include "cli/nano_tests.def"
 #undef NANO_BENCH

@@ -160,8 +160,7 @@ void plot_bars(FILE *f, const struct bar *bar, unsigned n, const struct axis *a)
     for (unsigned i = 0; i < n; i++)
         if (isfinite(bar[i].value)) {
             fprintf(f, "<div%s>%s%s%s</div>", bar[i].color[0] == 'p' ? " class=\"p\"" : "",
-                    bar[i].remark && bar[i].remark[0] ? "&asymp; " : "",
-                    short_number(bar[i].value, number), a->unit);
+                    bar[i].about ? "~" : "", short_number(bar[i].value, number), a->unit);
         }
     fputs("</div></div>", f);
 }

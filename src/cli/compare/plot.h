@@ -16,7 +16,7 @@ struct axis {
 struct bar {
     const char *label, *color; /* color: a class of the style sheet: s-bt, p-native... */
     double value, low, high;   /* low, high: NAN or the spread */
-    const char *remark;        /* shown with the value, or NULL */
+    bool about;                /* the value is shown as "about" so much */
 };
 
 struct part {

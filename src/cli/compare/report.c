@@ -6,6 +6,7 @@
 #include "cli/compare/report.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/compare/plot.h"
@@ -34,7 +35,7 @@ unsigned system_bars(const struct summary *s, const char *suite, const char *gue
                               ratios ? m->ratio : m->median,
                               m->low,
                               m->high,
-                              NULL};
+                              false};
         if (ratios)
             bar[n].low = bar[n].high = NAN;
         n++;
@@ -84,15 +85,21 @@ static void head(FILE *f, const struct report *r)
 
 /* --- nano --- */
 
-static void paper_card(FILE *f, const struct report *r, const char *name, double native,
-                       double software, double hardware, const char *remark)
+static struct bar paper_bar(const char *label, const char *number)
+{
+    bool words = number[0] == '~';
+    return (struct bar){label, "p-paper", strtod(number + words, NULL), NAN, NAN, words};
+}
+
+static void paper_card(FILE *f, const struct report *r, const char *name, const char *native,
+                       const char *software, const char *hardware, const char *remark)
 {
     struct bar bar[SYSTEMS_MAX + 3];
     char color[SYSTEMS_MAX][32];
     unsigned n = system_bars(r->summary, "nano", "64", name, false, bar, color);
-    bar[n++] = (struct bar){"paper: native", "p-paper", native, NAN, NAN, NULL};
-    bar[n++] = (struct bar){"paper: software", "p-paper", software, NAN, NAN, NULL};
-    bar[n++] = (struct bar){"paper: hardware", "p-paper", hardware, NAN, NAN, NULL};
+    bar[n++] = paper_bar("paper: native", native);
+    bar[n++] = paper_bar("paper: software", software);
+    bar[n++] = paper_bar("paper: hardware", hardware);
     fputs("<div class=\"card\"><h3>", f);
     html_text(f, name);
     fputs("</h3><p>", f);
@@ -111,7 +118,7 @@ static bool in_paper(const char *name)
 #define PAPER_NANO(id, native, software, hardware, remark)                                         \
     if (strcmp(name, id) == 0)                                                                     \
         return true;
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     return false;
 }
 
@@ -125,7 +132,7 @@ static void nano_section(FILE *f, const struct report *r)
         f);
 #define PAPER_NANO(name, native, software, hardware, remark)                                       \
     paper_card(f, r, name, native, software, hardware, remark);
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     fputs("</div>\n<h2>Nanobenchmarks beyond the paper</h2><p>Cycles of one operation; each dot is "
           "a system.</p><div class=\"dots\">",
           f);
@@ -148,7 +155,7 @@ static void rdtsc_section(FILE *f, const struct report *r)
         double paper;
     } forms[] = {
 #define PAPER_RDTSC(form, cycles) {form, "", cycles},
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     };
     struct bar bar[2 * ARRAY_SIZE(forms)];
     char label[2 * ARRAY_SIZE(forms)][32];
@@ -158,8 +165,8 @@ static void rdtsc_section(FILE *f, const struct report *r)
         snprintf(label[2 * i], 32, "bt: %s", forms[i].form);
         snprintf(label[2 * i + 1], 32, "slides: %s", forms[i].form);
         bar[2 * i] = (struct bar){label[2 * i],      "s-bt", m ? m->median : NAN, m ? m->low : NAN,
-                                  m ? m->high : NAN, NULL};
-        bar[2 * i + 1] = (struct bar){label[2 * i + 1], "p-paper", forms[i].paper, NAN, NAN, NULL};
+                                  m ? m->high : NAN, false};
+        bar[2 * i + 1] = (struct bar){label[2 * i + 1], "p-paper", forms[i].paper, NAN, NAN, false};
     }
     fputs("<h2>RDTSC three ways</h2><p>A guest's RDTSC that traps and is emulated, that is called "
           "out of translated code, and that is emulated in the translation cache. Cycles, log "

@@ -176,29 +176,29 @@ void paper_macro_section(FILE *f)
         double software, hardware;
     } macro[] = {
 #define PAPER_MACRO(name, software, hardware) {name, software, hardware},
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     };
     fputs("<h2>The paper's macrobenchmarks</h2><p>For comparison with the programs above (of ours, "
           "<code>compile</code> and <code>gzip</code> are nearest): percent of native.</p>"
           "<div class=\"cards\">",
           f);
     for (unsigned i = 0; i < ARRAY_SIZE(macro); i++) {
-        struct bar bar[] = {{"paper: software", "p-paper", macro[i].software, NAN, NAN, NULL},
-                            {"paper: hardware", "p-paper", macro[i].hardware, NAN, NAN, NULL}};
+        struct bar bar[] = {{"paper: software", "p-paper", macro[i].software, NAN, NAN, false},
+                            {"paper: hardware", "p-paper", macro[i].hardware, NAN, NAN, false}};
         fprintf(f, "<div class=\"card\"><h3>%s</h3>", macro[i].name);
         plot_bars(f, bar, 2, &axis);
         fputs("</div>", f);
     }
 #define PAPER_FORKWAIT(native, software, hardware)                                                 \
     {                                                                                              \
-        {"paper: native", "p-paper", native, NAN, NAN, NULL},                                      \
-            {"paper: software", "p-paper", software, NAN, NAN, NULL},                              \
+        {"paper: native", "p-paper", native, NAN, NAN, false},                                     \
+            {"paper: software", "p-paper", software, NAN, NAN, false},                             \
         {                                                                                          \
-            "paper: hardware", "p-paper", hardware, NAN, NAN, NULL                                 \
+            "paper: hardware", "p-paper", hardware, NAN, NAN, false                                \
         }                                                                                          \
     }
     struct bar fork[] =
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
         ;
     fputs(
         "<div class=\"card\"><h3>forkwait, 40,000 times</h3><p>seconds; ours are <code>fork</code> "

@@ -10,7 +10,7 @@
 
 enum quality {
 #define PAPER_QUALITY(id, name, winner, text) QUALITY_##id,
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     QUALITIES
 };
 
@@ -95,7 +95,7 @@ void quality_section(FILE *f, const struct report *r)
 {
     static const char *const rows[][3] = {
 #define PAPER_QUALITY(id, name, winner, text) {name, winner, text},
-#include "cli/compare/paper.def"
+#include "cli/paper.def"
     };
     char bt[QUALITIES][CELL_BYTES], kvm[QUALITIES][CELL_BYTES];
     fill(bt, r, "bt");
