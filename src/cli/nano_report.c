@@ -34,11 +34,25 @@ static void parse_check(const char *line, struct nano_report *out)
         out->checks[out->nchecks++] = c;
 }
 
+/* A head begins a report, so what there was before it is of a guest that has been started again. */
+static bool parse_head(const char *line, struct nano_report *out)
+{
+    char build[8] = "", cpu[64] = "";
+    u64 tsc_khz;
+    if (sscanf(line, "nano 1 build=%7s tsc_khz=%" SCNu64 " cpu=\"%63[^\"]", build, &tsc_khz, cpu) <
+        2)
+        return false;
+    memset(out, 0, sizeof(*out));
+    memcpy(out->build, build, sizeof(build));
+    memcpy(out->cpu, cpu, sizeof(cpu));
+    out->tsc_khz = tsc_khz;
+    return true;
+}
+
 /* Returns whether it is the last line of a report. */
 static bool parse_line(const char *line, struct nano_report *out, bool *head)
 {
-    if (sscanf(line, "nano 1 build=%7s tsc_khz=%" SCNu64 " cpu=\"%63[^\"]", out->build,
-               &out->tsc_khz, out->cpu) >= 2)
+    if (parse_head(line, out))
         *head = true;
     else if (strncmp(line, "nano result ", 12) == 0)
         parse_result(line, out);

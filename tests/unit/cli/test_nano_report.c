@@ -45,6 +45,19 @@ static void test_whole(void **state)
     assert_string_equal(report.checks[0].text, "it is as it was");
 }
 
+static void test_started_again(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        parse(HEAD "nano result in median=1.0 low=1.0 high=1.0 samples=5 unit=cycles\n"
+                   "nano check fid-str ok\n" HEAD
+                   "nano result in median=2.0 low=2.0 high=2.0 samples=5 unit=cycles\n" DONE),
+        0);
+    assert_int_equal(report.nresults, 1);
+    assert_int_equal(report.nchecks, 0);
+    assert_true(report.results[0].median == 2.0);
+}
+
 static void test_incomplete(void **state)
 {
     (void)state;
@@ -88,9 +101,8 @@ static void test_too_many(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_incomplete),
-        cmocka_unit_test(test_broken_lines),
+        cmocka_unit_test(test_whole),      cmocka_unit_test(test_started_again),
+        cmocka_unit_test(test_incomplete), cmocka_unit_test(test_broken_lines),
         cmocka_unit_test(test_too_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
