@@ -91,6 +91,7 @@ static bool tried(const json_t *results, const json_t *old)
     json_array_foreach(json_object_get(results, "runs"), i,
                        run) if (strcmp(json_text(run, "suite"), suite) == 0 &&
                                 strcmp(json_text(run, "system"), json_text(old, "system")) == 0 &&
+                                !json_text(run, "function_test")[0] &&
                                 strcmp(json_text(run, "guest"), json_text(old, "guest")) ==
                                     0) return true;
     return false;

@@ -19,12 +19,6 @@
 #include "cli/compare/baseline.h"
 #include "cli/compare/report.h"
 
-#define QUICK_SECONDS                                                                              \
-    170 /* after which --quick begins no further run and ends the one it is in                     \
-         */
-#define RUN_SECONDS     300
-#define QUICK_RUN_LIMIT 60
-
 struct comparison {
     struct compare_settings settings;
     struct plan plan;
@@ -62,8 +56,7 @@ static int make_directory(const char *path, struct error *err)
 
 static unsigned rounds_of(const struct comparison *c, const struct cell *cell)
 {
-    (void)cell;
-    return c->settings.rounds;
+    return cell->function_test ? 1 : c->settings.rounds;
 }
 
 /* Runs that are still to come, and how long they take, about. */
@@ -97,20 +90,11 @@ static void show_progress(const struct comparison *c, const struct cell *cell, u
              reason[0] ? "failed: " : "ok", reason, json_number(run, "seconds"), n, seconds);
 }
 
-/* The time that this run may take; 0: there is none left. */
-static double time_limit(const struct comparison *c)
-{
-    double remaining = QUICK_SECONDS - (now() - c->began);
-    if (!c->settings.quick)
-        return RUN_SECONDS;
-    return remaining < 1 ? 0 : MIN(remaining, QUICK_RUN_LIMIT);
-}
-
 /* 1: interrupted. */
 static int run_cell(struct comparison *c, struct cell *cell, unsigned round, struct error *err)
 {
     json_t *run = results_find(c->results, cell, round);
-    double limit = time_limit(c);
+    double limit = plan_time_limit(c->settings.quick, now() - c->began);
     if (run) {
         cell->seconds = json_number(run, "seconds");
         return 0;
@@ -134,7 +118,8 @@ static int run_rounds(struct comparison *c, struct error *err)
 {
     for (unsigned round = 1; round <= c->settings.rounds; round++)
         for (unsigned i = 0; i < c->plan.cells; i++) {
-            int rc = run_cell(c, &c->plan.cell[i], round, err);
+            struct cell *cell = &c->plan.cell[i];
+            int rc = round <= rounds_of(c, cell) ? run_cell(c, cell, round, err) : 0;
             if (rc)
                 return rc;
         }

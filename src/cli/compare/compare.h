@@ -18,7 +18,8 @@
 #define COMPARE_FORMAT     "ringer-compare"
 #define COMPARE_VERSION    1
 #define COMPARE_ROUNDS_MAX 32
-#define NANO_IMAGE         "nano-64.elf" /* in guest_dir, for QEMU; ringer has it in itself */
+#define NANO_IMAGE         "nano-64.elf"     /* in guest_dir, for QEMU; ringer has it in itself */
+#define SVM_SCRIPT         "guest/svm/outer" /* in the source tree, from which it is run */
 
 struct compare_settings {
     const char *out;           /* directory of the results */
@@ -71,7 +72,9 @@ const struct work_name *work_find(const char *name);
 
 /* --- systems and the plan --- */
 
-enum system_kind { SYSTEM_NATIVE, SYSTEM_ENGINE, SYSTEM_QEMU };
+/* SYSTEM_NESTED: the kvm engine on a KVM in a Linux whose processor QEMU emulates, with AMD's SVM.
+ */
+enum system_kind { SYSTEM_NATIVE, SYSTEM_ENGINE, SYSTEM_QEMU, SYSTEM_NESTED };
 
 struct system {
     const char *name;
@@ -90,7 +93,9 @@ struct cell {
     const struct system *system;
     const char *guest; /* nano: "64"; linux: "amd64" or "686", natively the width of its programs */
     const char *variant; /* rdtsc-forms: which; else NULL */
-    double seconds;      /* how long it takes, about; of the last time that it ran */
+    /* Why its times mean nothing: then it is run once, to see whether it works. NULL: they do. */
+    const char *function_test;
+    double seconds; /* how long it takes, about; of the last time that it ran */
 };
 
 #define PLAN_CELLS 64
@@ -102,6 +107,10 @@ struct plan {
 
 /* Fills the plan, and in results "left_out" what cannot run here and why. */
 void plan_make(struct plan *plan, const struct compare_settings *s, json_t *results);
+
+/* Seconds that the next run may take, when so many have passed since the command began; 0: none are
+ * left. With --quick all runs together end in time, whatever each of them does. */
+double plan_time_limit(bool quick, double passed);
 
 /* The words of --only that the suite can run, with `separator` between them; "" if all of it is
  * wanted. False: nothing of it is. */

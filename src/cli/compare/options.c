@@ -65,7 +65,7 @@ static int set_engines(struct compare_settings *s, const char *arg, struct error
         if (!system_find(word))
             return error_set(err, EINVAL,
                              "--engines: there is no '%s'; it takes native, bt, interp, kvm, "
-                             "qemu-tcg, qemu-kvm",
+                             "qemu-tcg, qemu-kvm, kvm-svm",
                              word);
     s->engines = arg;
     return 0;
@@ -125,8 +125,8 @@ static const struct option options[] = {
     {"quick", NULL, "one round of short measurements, under three minutes in all", set_quick},
     {"rounds", "N", "rounds over all systems, 1 to 32 (default 3, with --quick 1)", set_rounds},
     {"engines", "LIST",
-     "only these, separated by commas: native, bt, interp, kvm, qemu-tcg, qemu-kvm\n"
-     "(default: all that work here)",
+     "only these, separated by commas: native, bt, interp, kvm, qemu-tcg, qemu-kvm,\n"
+     "kvm-svm (kvm in QEMU's SVM emulation, for its function); default: all that work here",
      set_engines},
     {"only", "LIST", "only these suites (nano, rdtsc-forms, linux, boot), nanobenchmarks, programs",
      set_only},

@@ -2,6 +2,7 @@
  * What there is to run: the systems that work here times the suites that are wanted. What cannot
  * run is noted with its reason, for the user now and for the report later.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,11 @@
 #define MAKE_GUEST   "make bench-guest"
 #define TOO_SLOW     20e6 /* guest instructions per second below which Linux takes too long to boot */
 #define FORMS_SYSTEM "bt" /* whose handling of RDTSC can be chosen */
+
+#define QUICK_SECONDS   170 /* after which --quick begins no run and ends the one that it is in */
+#define QUICK_RUN_LIMIT 60  /* of one run, so that one that hangs leaves time for others */
+#define QUICK_RUN_LEAST 1   /* below which no run is begun */
+#define RUN_SECONDS     300
 
 const struct nano_name nano_names[] = {
 #define NANO_BENCH(fn, name, text) {name, text},
@@ -35,6 +41,7 @@ const struct system systems[] = {{"native", "native", SYSTEM_NATIVE},
                                  {"interp", "interp", SYSTEM_ENGINE},
                                  {"qemu-tcg", "QEMU TCG", SYSTEM_QEMU},
                                  {"qemu-kvm", "QEMU KVM", SYSTEM_QEMU},
+                                 {"kvm-svm", "kvm in QEMU's SVM emulation", SYSTEM_NESTED},
                                  {NULL, NULL, SYSTEM_NATIVE}};
 
 const struct system *system_find(const char *name)
@@ -59,6 +66,14 @@ const struct work_name *work_find(const char *name)
         if (strcmp(w->name, name) == 0)
             return w;
     return NULL;
+}
+
+double plan_time_limit(bool quick, double passed)
+{
+    double left = QUICK_SECONDS - passed;
+    if (!quick)
+        return RUN_SECONDS;
+    return left < QUICK_RUN_LEAST ? 0 : MIN(left, QUICK_RUN_LIMIT);
 }
 
 bool plan_names(const struct compare_settings *s, const char *suite, char separator, char *names,
@@ -86,11 +101,14 @@ static bool wanted(const struct compare_settings *s, const char *suite)
     return plan_names(s, suite, ' ', names, sizeof(names));
 }
 
-static void add(struct plan *p, const char *suite, const struct system *system, const char *guest,
-                const char *variant, double seconds)
+static struct cell *add(struct plan *p, const char *suite, const struct system *system,
+                        const char *guest, const char *variant, double seconds)
 {
-    if (p->cells < PLAN_CELLS)
-        p->cell[p->cells++] = (struct cell){suite, system, guest, variant, seconds};
+    struct cell *cell = &p->cell[p->cells];
+    assert(p->cells < PLAN_CELLS);
+    p->cells++;
+    *cell = (struct cell){suite, system, guest, variant, NULL, seconds};
+    return cell;
 }
 
 /* --- what works --- */
@@ -113,14 +131,6 @@ static bool qemu_works(const struct system *system, double *speed, struct error 
     return engine_works(system_find("kvm"), speed, err);
 }
 
-static bool works(const struct system *system, double *speed, struct error *err)
-{
-    *speed = 1e9;
-    if (system->kind == SYSTEM_ENGINE)
-        return engine_works(system, speed, err);
-    return system->kind == SYSTEM_NATIVE || qemu_works(system, speed, err);
-}
-
 static bool readable(const struct compare_settings *s, const char *name, struct error *err)
 {
     char path[512];
@@ -128,6 +138,49 @@ static bool readable(const struct compare_settings *s, const char *name, struct 
     if (access(path, R_OK) == 0)
         return true;
     return error_set(err, errno, "no %s; `" MAKE_GUEST "` makes it", path) == 0;
+}
+
+/* The outer system's script, and what it makes that system of. */
+static bool nested_works(const struct compare_settings *s, struct error *err)
+{
+    static const char *const files[] = {"vmlinuz-amd64", "kernel-amd64/lib/modules",
+                                        "busybox-amd64"};
+    if (s->quick)
+        return error_set(err, EINVAL, "not with --quick") == 0;
+    if (access(SVM_SCRIPT, X_OK) < 0)
+        return error_set(err, errno, "no " SVM_SCRIPT " here; it is in ringer's source tree") == 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(files); i++)
+        if (!readable(s, files[i], err))
+            return false;
+    return program_exists("qemu-system-x86_64") ||
+           error_set(err, ENOENT, "qemu-system-x86_64 is not installed") == 0;
+}
+
+static bool works(const struct compare_settings *s, const struct system *system, double *speed,
+                  struct error *err)
+{
+    *speed = 1e9;
+    switch (system->kind) {
+    case SYSTEM_ENGINE:
+        return engine_works(system, speed, err);
+    case SYSTEM_QEMU:
+        return qemu_works(system, speed, err);
+    case SYSTEM_NESTED:
+        return nested_works(s, err);
+    default:
+        return true;
+    }
+}
+
+/* Why its times mean nothing, or NULL. */
+static const char *function_test(const struct system *system, double speed)
+{
+    bool kvm = strcmp(system->name, "kvm") == 0 || strcmp(system->name, "qemu-kvm") == 0;
+    if (system->kind == SYSTEM_NESTED)
+        return "function test under QEMU's SVM emulation, times mean nothing";
+    if (kvm && speed < TOO_SLOW)
+        return "function test: this /dev/kvm interprets guest code, times mean nothing";
+    return NULL;
 }
 
 static const char *width_of(const char *guest)
@@ -181,7 +234,7 @@ static void plan_linux(struct plan *p, const struct compare_settings *s,
 }
 
 static void plan_nano(struct plan *p, const struct compare_settings *s, const struct system *system,
-                      json_t *results)
+                      double speed, json_t *results)
 {
     struct error err = {""};
     char what[64];
@@ -190,7 +243,8 @@ static void plan_nano(struct plan *p, const struct compare_settings *s, const st
     if (wanted(s, "nano") && system->kind == SYSTEM_QEMU && !readable(s, NANO_IMAGE, &err))
         results_leave_out(results, what, "%s", err.text);
     else if (wanted(s, "nano"))
-        add(p, "nano", system, "64", NULL, 10);
+        add(p, "nano", system, "64", NULL, system->kind == SYSTEM_NESTED ? 30 : 2)->function_test =
+            function_test(system, speed);
     if (strcmp(system->name, FORMS_SYSTEM) == 0 && wanted(s, "rdtsc-forms"))
         for (unsigned i = 0; i < ARRAY_SIZE(forms); i++)
             add(p, "rdtsc-forms", system, "64", forms[i], 2);
@@ -201,12 +255,14 @@ static void plan_system(struct plan *p, const struct compare_settings *s,
 {
     struct error err = {""};
     double speed;
-    if (!works(system, &speed, &err)) {
+    if (system->kind == SYSTEM_NESTED && !wanted(s, "nano"))
+        return;
+    if (!works(s, system, &speed, &err)) {
         results_leave_out(results, system->name, "%s", err.text);
         return;
     }
-    plan_nano(p, s, system, results);
-    if (!wanted(s, "linux"))
+    plan_nano(p, s, system, speed, results);
+    if (!wanted(s, "linux") || system->kind == SYSTEM_NESTED)
         return;
     plan_linux(p, s, system, "amd64", speed, results);
     if (!s->quick)

@@ -17,7 +17,7 @@ const json_t *last_stats(const json_t *results, const char *suite, const char *s
     {
         json_t *stats = json_object_get(run, "stats");
         if (stats && strcmp(json_text(run, "suite"), suite) == 0 &&
-            strcmp(json_text(run, "system"), system) == 0 &&
+            strcmp(json_text(run, "system"), system) == 0 && !json_text(run, "function_test")[0] &&
             (!found || !json_text(run, "reason")[0]))
             found = stats;
     }

@@ -19,6 +19,7 @@
 #define ARG_BYTES       4096
 #define REPORT_BYTES    65536
 #define SAMPLE_INTERVAL "0.1" /* seconds between samples of the counters */
+#define NESTED_COMMAND  "70 ringer nano --build 64 --raw --engine kvm --timeout 60"
 
 /* One run in the making. */
 struct job {
@@ -68,6 +69,19 @@ static void add_stats(struct job *j)
 
 /* --- nano --- */
 
+/* The program is copied into the outer system, by its name. */
+static void start_nested(struct job *j, const char *names)
+{
+    char *file = realpath(j->settings->ringer, NULL);
+    args(j, SVM_SCRIPT " --ringer");
+    arg(j, "%s", file ? file : j->settings->ringer);
+    arg(j, "--guest-dir");
+    arg(j, "%s", j->settings->guest_dir);
+    args(j, NESTED_COMMAND);
+    args(j, names);
+    free(file);
+}
+
 static void start_nano(struct job *j)
 {
     const struct system *system = j->cell->system;
@@ -76,6 +90,10 @@ static void start_nano(struct job *j)
     if (system->kind == SYSTEM_NATIVE)
         return;
     plan_names(j->settings, "nano", ' ', names, sizeof(names));
+    if (system->kind == SYSTEM_NESTED) {
+        start_nested(j, names);
+        return;
+    }
     if (system->kind == SYSTEM_QEMU) {
         bool kvm = strcmp(system->name, "qemu-kvm") == 0;
         args(j, "qemu-system-x86_64 -display none -serial stdio -no-reboot -m 64");
@@ -83,7 +101,7 @@ static void start_nano(struct job *j)
         args(j, "-device isa-debug-exit,iobase=0xf4,iosize=1 -kernel");
         arg(j, "%s/" NANO_IMAGE, j->settings->guest_dir);
         arg(j, "-append");
-        arg(j, "exit=debug %s", names);
+        arg(j, "exit=debug%s%s", names[0] ? " " : "", names);
         return;
     }
     arg(j, "%s", j->settings->ringer);
@@ -230,8 +248,8 @@ static void judge(const struct job *j, const struct child *c, char *reason, size
     if (c->end == CHILD_TIMEOUT)
         snprintf(reason, size, "did not end within %.0f s", c->limit);
     else if (!j->whole && WIFSIGNALED(c->status))
-        snprintf(reason, size, "ended by signal %d (%s)", WTERMSIG(c->status),
-                 strsignal(WTERMSIG(c->status)));
+        snprintf(reason, size, "ended by signal %d (%s)%s%s", WTERMSIG(c->status),
+                 strsignal(WTERMSIG(c->status)), words[0] ? ": " : "", words);
     else if (!j->whole)
         snprintf(reason, size, "status %d: %s", WEXITSTATUS(c->status),
                  words[0] ? words : "it printed no result");
@@ -260,6 +278,8 @@ static json_t *new_run(const struct cell *cell, unsigned round, json_t *results)
                             "system", cell->system->name, "guest", cell->guest, "results", results);
     if (cell->variant)
         json_object_set_new(run, "variant", json_string(cell->variant));
+    if (cell->function_test)
+        json_object_set_new(run, "function_test", json_string(cell->function_test));
     return run;
 }
 

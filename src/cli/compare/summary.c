@@ -64,7 +64,8 @@ static void add_result(struct summary *s, const json_t *run, const json_t *resul
     const char *kind = json_text(result, "kind"), *name = json_text(result, "name");
     const char *suite = strcmp(kind, "boot") == 0 ? "boot" : json_text(run, "suite");
     double round = json_number(run, "round"), value = json_number(result, "value");
-    if (!(round >= 1 && round <= COMPARE_ROUNDS_MAX) || !isfinite(value))
+    if (!(round >= 1 && round <= COMPARE_ROUNDS_MAX) || !isfinite(value) ||
+        json_text(run, "function_test")[0])
         return;
     struct measure *m = (struct measure *)summary_find(s, suite, json_text(run, "guest"),
                                                        json_text(run, "system"), name);

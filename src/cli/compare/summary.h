@@ -11,6 +11,7 @@
  * begin so; a measure of a mean has ratios only. */
 #define MEAN_PREFIX "mean:"
 
+/* Runs that are function tests are not measures. */
 struct measure {
     char suite[16], guest[16], name[48], kind[16], unit[16], system[16];
     char computed[16];                /* the value that the program computed, or "" */
