@@ -99,9 +99,9 @@ tests: $(UNIT) $(INSN_TEST)
 check-unit: $(UNIT)
 	@for t in $(UNIT); do $$t || exit 1; done
 
-# The guests of `ringer compare` and of the benchmark: kernels, programs, initramfs.
+# The guests of `ringer compare` and of the benchmark: nano kernel, Linux kernels, programs, initramfs.
 .PHONY: bench-guest
-bench-guest:
+bench-guest: $(NANO)
 	scripts/fetch amd64 686 busybox tcc
 	guest/bench/build-initrd
 
