@@ -127,7 +127,8 @@ TEST(page_fault_from_user)
             EXPECT(r.vec, last ? EV_BP : EV_DF);
             EXPECT(r.cr2, WINDOW);
             EXPECT(COUNT, CHANGE);
-            EXPECT(r.flags & F_RF, last ? 0 : F_RF);
+            if (last || !under_qemu) /* which never sets RF in a pushed image */
+                EXPECT(r.flags & F_RF, last ? 0 : F_RF);
             EXPECT(r.cx, last ? 0 : TIMES - CHANGE);
         }
     }
