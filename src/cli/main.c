@@ -60,33 +60,38 @@ static int outcome_status(struct vm *vm, const struct settings *s, const struct 
     return STATUS_USAGE;
 }
 
-static int run(int argc, char **argv)
+static int run_machine(const struct settings *s)
 {
-    struct settings s;
     struct error err = {""};
     struct vm *vm;
     struct vm_outcome outcome;
     struct signal_watch watch;
-    int rc = options_parse(argc, argv, &s, &err);
-    if (rc > 0) {
-        options_help();
-        return 0;
-    }
-    if (rc < 0)
-        return usage_error(&err);
-    if (vm_create(&s, &vm, &err) < 0)
+    if (vm_create(s, &vm, &err) < 0)
         return usage_error(&err);
     if (signals_watch(&watch, vm, &err) < 0) {
         vm_destroy(vm);
         return usage_error(&err);
     }
-    rc = vm_run(vm, &outcome, &err);
+    int rc = vm_run(vm, &outcome, &err);
     signals_unwatch(&watch);
-    int status = rc < 0 ? usage_error(&err) : outcome_status(vm, &s, &outcome);
+    int status = rc < 0 ? usage_error(&err) : outcome_status(vm, s, &outcome);
     if (vm_report_stats(vm, &err) < 0)
         status = usage_error(&err);
     vm_destroy(vm);
     signals_end(&watch);
+    return status;
+}
+
+static int run(int argc, char **argv)
+{
+    struct settings s;
+    struct error err = {""};
+    int rc = options_parse(argc, argv, &s, &err), status = 0;
+    if (rc > 0)
+        options_help();
+    else
+        status = rc < 0 ? usage_error(&err) : run_machine(&s);
+    options_free(&s);
     return status;
 }
 

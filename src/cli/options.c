@@ -13,6 +13,7 @@
 
 #include "base/timebase.h"
 #include "cli/compare/compare.h"
+#include "cli/drives.h"
 #include "cli/nano.h"
 #include "cli/translate.h"
 #include "engine/engine.h"
@@ -204,22 +205,6 @@ static int set_debugcon(struct settings *s, const char *arg, struct error *err)
     return 0;
 }
 
-static int no_disk(struct settings *s, const char *arg, struct error *err)
-{
-    (void)s;
-    return error_set(err, ENOTSUP,
-                     "--disk %s: this version has no disk controller; put files in an --initrd",
-                     arg);
-}
-
-static int no_cdrom(struct settings *s, const char *arg, struct error *err)
-{
-    (void)s;
-    return error_set(err, ENOTSUP,
-                     "--cdrom %s: this version has no disk controller; put files in an --initrd",
-                     arg);
-}
-
 static int set_debug_exit(struct settings *s, const char *arg, struct error *err)
 {
     (void)arg;
@@ -379,6 +364,13 @@ static const struct option options[] = {
      "the kernel file is loaded at ADDRESS and started at ENTRY: in real mode, or from 1 MiB on\n"
      "in flat 32-bit mode",
      set_raw},
+    {"disk", "FILE[,OPTION...]",
+     "a disk: a raw image, a block device, an image that qemu-nbd reads (qcow2, vmdk, vdi, vhdx),\n"
+     "or an nbd:// or nbd+unix:// address; may be repeated. Options: if=ide (default) or\n"
+     "if=virtio; ro: it can't be written; snapshot=on: what the guest writes is gone at the end",
+     drives_add_disk},
+    {"cdrom", "FILE", "a CD in a drive of its own; twice at most", drives_add_cdrom},
+    {"floppy", "FILE[,ro]", "a floppy disk; twice at most", drives_add_floppy},
     {"mem", "SIZE", "guest memory, for example 256M or 4G (default 512M)", set_mem},
     {"cpus", "N", "processors, 1 to 16 (default 1), each a host thread", set_cpus},
     {"serial", "WHERE",
@@ -405,8 +397,6 @@ static const struct option options[] = {
      set_firmware},
     {"debugcon", "FILE", "what firmware writes to its debug port 0x402 goes to this file",
      set_debugcon},
-    {"disk", "FILE", "not in this version", no_disk},
-    {"cdrom", "FILE", "not in this version", no_cdrom},
 };
 
 static const struct option *find_option(const char *name, size_t len)
@@ -493,6 +483,11 @@ int options_parse(int argc, char **argv, struct settings *s, struct error *err)
     }
     int rc = choose_start(s, err);
     return rc < 0 ? rc : check_settings(s, err);
+}
+
+void options_free(struct settings *s)
+{
+    drives_free(s);
 }
 
 static void print_option(const struct option *o)

@@ -8,8 +8,10 @@
 #include "vm/settings.h"
 
 /* Parses the arguments of `ringer run`, argv[0] being the command. Strings point into argv. Returns
- * 0, 1 if --help was asked for, or a negative errno with the one sentence in err. */
+ * 0, 1 if --help was asked for, or a negative errno with the one sentence in err. In each case
+ * options_free() frees what s holds. */
 int options_parse(int argc, char **argv, struct settings *s, struct error *err);
+void options_free(struct settings *s);
 
 /* Prints the whole help to stdout. */
 void options_help(void);

@@ -9,6 +9,9 @@
 #include "cpu/state.h"
 
 #define MAX_SWITCHES 8
+#define MAX_DISKS    8
+#define MAX_CDROMS   2
+#define MAX_FLOPPIES 2
 #define TC_SIZE_MIN  (1 * MIB)
 #define TC_SIZE_MAX  (1 * GIB)
 
@@ -17,6 +20,16 @@ enum stats_format { STATS_NONE, STATS_TEXT, STATS_JSON };
 struct engine_switch {
     double after_seconds; /* since the guest started */
     const char *engine;
+};
+
+enum disk_interface { DISK_IDE, DISK_VIRTIO };
+
+/* A disk, CD or floppy of the guest; interface and snapshot are of disks. */
+struct disk_settings {
+    const char *path; /* as block_open() takes it (host/block.h) */
+    enum disk_interface interface;
+    bool read_only;
+    bool snapshot; /* what the guest writes is gone at the end */
 };
 
 struct settings {
@@ -32,7 +45,9 @@ struct settings {
     bool perf_map;        /* bt writes /tmp/perf-PID.map */
     const char *serial;   /* "stdio", "none" or "file:PATH" */
     const char *debugcon; /* file, or NULL */
-    bool debug_exit;      /* the debug-exit port 0xf4 is there */
+    struct disk_settings disks[MAX_DISKS], cdroms[MAX_CDROMS], floppies[MAX_FLOPPIES];
+    unsigned ndisks, ncdroms, nfloppies;
+    bool debug_exit; /* the debug-exit port 0xf4 is there */
     bool no_reboot;
     bool kvmclock;
     unsigned slow_time; /* how many times slower than the host's time the guest's runs */
