@@ -14,6 +14,10 @@
 #define PC_PORT92       0x92
 #define PC_PIC_SLAVE    0xa0
 #define PC_DEBUG_EXIT   0xf4
+#define PC_IDE1         0x170
+#define PC_IDE0         0x1f0
+#define PC_IDE1_CONTROL 0x376
+#define PC_IDE0_CONTROL 0x3f6
 #define PC_COM1         0x3f8
 #define PC_DEBUGCON     0x402
 #define PC_ELCR         0x4d0
@@ -37,6 +41,10 @@
 #define PC_IRQ_RTC      8
 #define PC_IRQ_ACPI     9
 #define PC_IRQ_MOUSE    12
+#define PC_IRQ_IDE0     14
+#define PC_IRQ_IDE1     15
+
+#define PC_IDE_DEVFN 0x09 /* PCI 01.1 */
 
 #define PC_IOAPIC_PINS 24
 #define PC_PCI_GSI     16 /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
