@@ -26,6 +26,8 @@
 #define CONFIG_CACHE_LINE     0x0c
 #define CONFIG_LATENCY        0x0d
 #define CONFIG_BAR0           0x10
+#define CONFIG_SUBSYSTEM      0x2c /* vendor, ID */
+#define CONFIG_CAPABILITIES   0x34
 #define CONFIG_INTERRUPT_LINE 0x3c
 #define CONFIG_INTERRUPT_PIN  0x3d
 
@@ -33,6 +35,7 @@
 #define COMMAND_IO       0x01
 #define COMMAND_MEMORY   0x02
 #define STATUS_CLEAR     0xf900 /* the error bits */
+#define STATUS_LIST      0x10   /* there are capabilities */
 #define BAR_IO           0x01
 
 struct slot {
@@ -86,6 +89,21 @@ void pci_function_pin(struct pci_function *f, unsigned pin)
     f->reset[CONFIG_INTERRUPT_PIN] = (u8)pin;
 }
 
+void pci_function_subsystem(struct pci_function *f, u16 vendor, u16 id)
+{
+    store_le(&f->reset[CONFIG_SUBSYSTEM], vendor, 2);
+    store_le(&f->reset[CONFIG_SUBSYSTEM + 2], id, 2);
+}
+
+void pci_function_capability(struct pci_function *f, unsigned offset, u8 id)
+{
+    assert(offset >= 0x40 && offset < PCI_CONFIG_SIZE && offset % 4 == 0);
+    f->reset[offset] = id;
+    f->reset[offset + 1] = f->reset[CONFIG_CAPABILITIES];
+    f->reset[CONFIG_CAPABILITIES] = (u8)offset;
+    f->reset[CONFIG_STATUS] |= STATUS_LIST;
+}
+
 /* Places what a base address register is for. Nothing answers at address 0, where the BIOS leaves
  * what it found no room for, nor while the register shows its size. */
 static void place_bar(const struct slot *s, unsigned n)
@@ -137,11 +155,17 @@ static unsigned window_bytes(unsigned first, unsigned size)
 static u32 window_read(struct pci_bus *pci, unsigned first, unsigned size)
 {
     unsigned offset;
+    unsigned count = window_bytes(first, size);
     u32 value = (u32)size_mask(size);
     pthread_mutex_lock(&pci->lock);
     struct slot *s = selected(pci, &offset);
-    if (s)
-        memcpy(&value, &s->config[offset + first], window_bytes(first, size));
+    pthread_mutex_unlock(&pci->lock);
+    if (!s)
+        return value;
+    if (s->f.reading)
+        s->f.reading(s->f.ctx, offset + first, count);
+    pthread_mutex_lock(&pci->lock);
+    memcpy(&value, &s->config[offset + first], count);
     pthread_mutex_unlock(&pci->lock);
     return value;
 }

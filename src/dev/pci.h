@@ -24,6 +24,9 @@ struct pci_function {
     /* The guest wrote config bytes [offset, offset + size); may be NULL. No lock is held; read the
      * result with pci_config_read(). */
     void (*written)(void *ctx, unsigned offset, unsigned size);
+    /* The guest is about to read these; may be NULL. No lock is held; what the registers are to
+     * show can be put there with pci_config_write(). */
+    void (*reading)(void *ctx, unsigned offset, unsigned size);
     void *ctx;
     /* What the base address registers place; one of the two, or none. */
     struct {
@@ -42,6 +45,12 @@ void pci_function_ports(struct pci_function *f, unsigned n, u32 size, struct por
 void pci_function_memory(struct pci_function *f, unsigned n, u32 size, struct mem_region *region);
 /* Gives it interrupt pin INTA# to INTD# (1 to 4). */
 void pci_function_pin(struct pci_function *f, unsigned pin);
+
+/* Subsystem vendor and ID. */
+void pci_function_subsystem(struct pci_function *f, u16 vendor, u16 id);
+/* Puts the capability `id` (3.0, 6.7) at `offset`, a multiple of 4, at the head of the list; its
+ * registers after the first two bytes are the caller's. */
+void pci_function_capability(struct pci_function *f, unsigned offset, u8 id);
 
 /* reset: takes byte accesses to PC_RESET. */
 int pci_create(struct reset_ports *reset, struct pci_bus **out, struct error *err);

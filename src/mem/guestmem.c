@@ -67,8 +67,7 @@ void guestmem_clear_ram(struct guest_mem *gm)
 
 /* --- copies by devices --- */
 
-/* The next piece of a copy: address of gpa and how much of len lies in the same range. */
-static u8 *piece(struct guest_mem *gm, u64 gpa, u64 len, bool write, u64 *n)
+u8 *guestmem_piece(struct guest_mem *gm, u64 gpa, u64 len, bool write, u64 *n)
 {
     *n = 0;
     struct mem_range r;
@@ -83,7 +82,7 @@ static bool all_memory(struct guest_mem *gm, u64 gpa, u64 len, bool write)
     if (len > UINT64_MAX - gpa)
         return false;
     for (u64 n; len; gpa += n, len -= n) {
-        if (!piece(gm, gpa, len, write, &n))
+        if (!guestmem_piece(gm, gpa, len, write, &n))
             return false;
     }
     return true;
@@ -95,7 +94,7 @@ bool guestmem_read(struct guest_mem *gm, u64 gpa, void *buf, u64 len)
         return false;
     u8 *to = buf;
     for (u64 n; len; gpa += n, to += n, len -= n) {
-        const u8 *p = piece(gm, gpa, len, false, &n);
+        const u8 *p = guestmem_piece(gm, gpa, len, false, &n);
         if (!p) /* the map has just changed */
             return false;
         memcpy(to, p, n);
@@ -110,7 +109,7 @@ bool guestmem_write(struct guest_mem *gm, u64 gpa, const void *buf, u64 len)
     const u8 *from = buf;
     u64 at = gpa, left = len;
     for (u64 n; left; at += n, from += n, left -= n) {
-        u8 *p = piece(gm, at, left, true, &n);
+        u8 *p = guestmem_piece(gm, at, left, true, &n);
         if (!p) /* the map has just changed */
             return false;
         memcpy(p, from, n);

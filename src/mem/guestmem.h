@@ -114,6 +114,8 @@ bool guestmem_slot(const struct guest_mem *gm, unsigned i, struct mem_slot *out)
 /* Address of gpa in this process if it is RAM (or ROM, when !write) and the len bytes are
  * contiguous there, else NULL. */
 u8 *guestmem_hva(struct guest_mem *gm, u64 gpa, u64 len, bool write);
+/* The same for as much of len as is contiguous, which *n tells. */
+u8 *guestmem_piece(struct guest_mem *gm, u64 gpa, u64 len, bool write, u64 *n);
 
 /* Copies by devices and loaders (DMA); RAM and ROM only. Writes do the code bookkeeping. Returns
  * false, with nothing copied, if a byte of the range is neither RAM nor (for reads) ROM. */
