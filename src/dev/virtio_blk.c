@@ -115,7 +115,6 @@ static void submit(struct request *r, enum block_op op, u64 offset, u64 length,
     r->io.offset = offset;
     r->io.length = length;
     r->io.done = done;
-    r->io.ctx = r;
     block_submit(r->b->block, &r->io);
 }
 
@@ -262,6 +261,7 @@ static void start(struct virtio_blk *b, struct request *r)
     }
     vq_chain_read(&r->chain, 0, &h, sizeof(h));
     r->b = b;
+    r->io.ctx = r;
     r->io.iov = r->iov;
     r->io.niov = 0;
     r->through = writes_through(b);

@@ -194,8 +194,8 @@ struct vq_chain *virtio_pci_pop(struct virtio_pci *t, unsigned queue)
     struct vq_chain *chain = NULL;
     pthread_mutex_lock(&t->lock);
     if (runs(t, queue)) {
-        assert(t->free); /* a queue gives no more than its size, virtqueue_look() */
-        int rc = virtqueue_pop(&t->vq[queue], t->free);
+        /* A queue gives no more than its size (virtqueue_look()), so none free means none there. */
+        int rc = t->free ? virtqueue_pop(&t->vq[queue], t->free) : 0;
         if (rc < 0)
             fail(t);
         if (rc > 0) {

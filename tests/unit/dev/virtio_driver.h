@@ -451,4 +451,42 @@ static inline u8 request(struct driver *d, u32 type, u64 sector, u64 gpa, u32 le
     return status_of(d, slot);
 }
 
+/* --- for cmocka --- */
+
+static inline int setup_mode(void **state, enum test_disk_mode mode, bool read_only)
+{
+    struct driver *d = malloc(sizeof(*d));
+    driver_create(d, mode, read_only);
+    driver_place(d);
+    *state = d;
+    return 0;
+}
+
+static inline int setup(void **state)
+{
+    return setup_mode(state, AT_ONCE, false);
+}
+
+static inline int setup_thread(void **state)
+{
+    return setup_mode(state, BY_THREAD, false);
+}
+
+static inline int setup_told(void **state)
+{
+    return setup_mode(state, WHEN_TOLD, false);
+}
+
+static inline int setup_read_only(void **state)
+{
+    return setup_mode(state, AT_ONCE, true);
+}
+
+static inline int teardown(void **state)
+{
+    driver_destroy(*state);
+    free(*state);
+    return 0;
+}
+
 #endif
