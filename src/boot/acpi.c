@@ -261,7 +261,7 @@ static void build_fadt(struct acpi_image *b)
     set_pm_blocks(f);
     f->c2_latency = f->c3_latency = NO_LATENCY;
     f->century = CMOS_CENTURY;
-    f->boot_arch = BOOT_ARCH_LEGACY | BOOT_ARCH_8042 | BOOT_ARCH_NO_VGA;
+    f->boot_arch = BOOT_ARCH_LEGACY | BOOT_ARCH_8042;
     f->flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_RESET_REG;
     f->reset_reg = port(PC_RESET, 1);
     f->reset_value = RESET_VALUE;

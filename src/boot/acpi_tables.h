@@ -70,7 +70,6 @@ struct acpi_fadt { /* 5.2.9, revision 5 */
 
 #define BOOT_ARCH_LEGACY BIT(0)
 #define BOOT_ARCH_8042   BIT(1)
-#define BOOT_ARCH_NO_VGA BIT(2)
 
 struct acpi_facs { /* 5.2.10 */
     char signature[4];

@@ -192,6 +192,29 @@ static int set_display(struct settings *s, const char *arg, struct error *err)
     return set_none_only("display", arg, "this version has no display adapter", err);
 }
 
+/* FILE or FILE@SECONDS; kept in the order of time, those of the end last. */
+static int set_screenshot(struct settings *s, const char *arg, struct error *err)
+{
+    struct screenshot shot = {.path = arg, .path_len = strlen(arg)};
+    const char *at = strrchr(arg, '@');
+    if (at && (!parse_seconds(at + 1, strlen(at + 1), &shot.at_seconds) || at == arg))
+        return error_set(err, EINVAL,
+                         "--screenshot %s: takes FILE or FILE@SECONDS, for example menu.png@2.5",
+                         arg);
+    if (at)
+        shot.path_len = (size_t)(at - arg);
+    if (s->nscreenshots == MAX_SCREENSHOTS)
+        return error_set(err, EINVAL, "--screenshot: at most %d times", MAX_SCREENSHOTS);
+    unsigned i = s->nscreenshots++;
+    for (; i > 0 && at &&
+           (s->screenshots[i - 1].at_seconds == 0 ||
+            s->screenshots[i - 1].at_seconds > shot.at_seconds);
+         i--)
+        s->screenshots[i] = s->screenshots[i - 1];
+    s->screenshots[i] = shot;
+    return 0;
+}
+
 static int set_firmware(struct settings *s, const char *arg, struct error *err)
 {
     s->boot.firmware = arg;
@@ -391,6 +414,9 @@ static const struct option options[] = {
      set_stats_interval},
     {"net", "none", "network; this version has none", set_net},
     {"display", "none", "display; this version has none", set_display},
+    {"screenshot", "FILE[@SECONDS]",
+     "the guest's screen as a PNG file, at this time of the run or at its end; up to 16 times",
+     set_screenshot},
     {"firmware", "FILE",
      "ROM image that the processor starts in (default, without --kernel: SeaBIOS of the\n"
      "package seabios)",

@@ -47,6 +47,7 @@
 #define PC_IDE_DEVFN 0x09 /* PCI 01.1 */
 
 #define PC_IOAPIC_PINS 24
+#define PC_VGA_DEVFN   (2 << 3) /* PCI device 2 */
 #define PC_PCI_GSI     16 /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
 
 #endif

@@ -7,32 +7,44 @@
 
 #include "base/error.h"
 #include "base/types.h"
+#include "host/input.h"
 
 #define SCREEN_MAX_WIDTH  2560
 #define SCREEN_MAX_HEIGHT 1600
 
+/* A picture. It begins zeroed; its owner gives it back by free(pixels). */
 struct screen {
     unsigned width, height; /* pixels; never more than the maximum */
     u32 *pixels;            /* 0x00RRGGBB, row by row without gaps */
+    unsigned top, bottom;   /* the last draw() changed rows [top, bottom) */
+    size_t space;           /* pixels that there is room for */
 };
 
 /* A text screen: CP437 characters and attributes (low nibble foreground, high nibble background).
- */
+ * It begins zeroed; its owner gives it back by free(cell). */
 struct text_screen {
     unsigned columns, rows;
-    const u16 *cell; /* character | attribute << 8 */
+    u16 *cell;       /* character | attribute << 8 */
     int cursor;      /* index of the cell, -1: off */
     u32 palette[16]; /* 0x00RRGGBB */
+    size_t space;    /* cells that there is room for */
 };
 
-/* The adapter. From any thread. */
+/* The adapter. From any thread. Both make the buffer larger if need be; without memory for that
+ * nothing changes. */
 struct display_source {
-    /* Draws the screen into *s, which it makes larger if need be (free(s->pixels) is the caller's).
-     * False: nothing has changed since the last call with the same *s. */
+    /* Draws the screen into *s. False: nothing has changed since the last call with the same *s. */
     bool (*draw)(void *ctx, struct screen *s);
-    /* False if the adapter is not in a text mode. cell stays valid until the next call. */
+    /* False if the adapter is not in a text mode. */
     bool (*text)(void *ctx, struct text_screen *t);
     void *ctx;
 };
+
+/* Gives *s this size, for draw(). A new size makes all rows changed, and black. False: no memory.
+ */
+bool screen_resize(struct screen *s, unsigned width, unsigned height);
+
+/* Writes what the source shows now to a PNG file, which is there all at once. */
+int screenshot_write(const struct display_source *source, const char *path, struct error *err);
 
 #endif

@@ -137,7 +137,8 @@ static u64 next_deadline(struct vm *vm, unsigned next_switch)
     double at = s->timeout > 0 ? s->timeout : 1e18;
     if (next_switch < s->nswitches)
         at = MIN(at, s->switches[next_switch].after_seconds);
-    return MIN(at >= 1e9 ? ~0ULL : (u64)(at * 1e9), samples_next(vm));
+    u64 timed = MIN(samples_next(vm), screenshots_next(vm));
+    return MIN(at >= 1e9 ? ~0ULL : (u64)(at * 1e9), timed);
 }
 
 static void wait_until(struct vm *vm, u64 deadline)
@@ -231,6 +232,11 @@ int vm_control(struct vm *vm, struct error *err)
         rc = act(vm, &next_switch, err);
         if (timebase_host_ns(&vm->time) >= samples_next(vm))
             samples_take(vm);
+        if (timebase_host_ns(&vm->time) >= screenshots_next(vm)) {
+            pthread_mutex_unlock(&vm->lock);
+            screenshots_take(vm);
+            pthread_mutex_lock(&vm->lock);
+        }
         if (rc == 0 && !vm->requests)
             wait_until(vm, next_deadline(vm, next_switch));
     }

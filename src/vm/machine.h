@@ -61,8 +61,10 @@ struct vm {
 
     const struct engine_ops *ops;
     void *engine;
-    struct sample_list samples; /* the control loop's */
-    struct error choice;        /* what "auto" chose and why; empty: the user chose */
+    struct sample_list samples;    /* the control loop's */
+    unsigned screenshots_taken;    /* the control loop's */
+    struct error screenshot_error; /* the first; empty: none */
+    struct error choice;           /* what "auto" chose and why; empty: the user chose */
 
     pthread_mutex_t lock;   /* for all below */
     pthread_cond_t changed; /* CLOCK_MONOTONIC */
@@ -86,6 +88,12 @@ int vm_load_guest(struct vm *vm, struct error *err);
 void samples_take(struct vm *vm);
 u64 samples_next(const struct vm *vm);
 json_t *samples_json(const struct vm *vm);
+
+/* screenshots.c: host time of the next one (~0: none); take it, without the lock; those of the end,
+ * returning the first error of all. */
+u64 screenshots_next(const struct vm *vm);
+void screenshots_take(struct vm *vm);
+int screenshots_finish(struct vm *vm, struct error *err);
 
 /* vcpu_thread.c */
 int vcpu_thread_start(struct vcpu_thread *t, struct error *err);

@@ -27,6 +27,7 @@
 #include "dev/pirq.h"
 #include "dev/reset_ports.h"
 #include "dev/uart16550.h"
+#include "dev/vga.h"
 #include "host/chardev.h"
 #include "vm/firmware.h"
 
@@ -47,6 +48,7 @@ struct pc {
     struct pirq *pirq;
     struct i440fx *i440fx;
     struct piix *piix;
+    struct vga *vga;
     struct acpi_pm *acpi_pm;
     struct fw_cfg *fw_cfg;
     struct chardev *debugcon_out;
@@ -156,6 +158,15 @@ static int create_power(struct pc *pc, struct error *err)
     return acpi_pm_attach(pc->acpi_pm, pc->opt.machine->ports, err);
 }
 
+static int create_display(struct pc *pc, struct error *err)
+{
+    struct machine *m = pc->opt.machine;
+    int rc = vga_create(m->mem, pc->opt.clock, &pc->vga, err);
+    if (rc < 0)
+        return rc;
+    return vga_attach(pc->vga, m->ports, pc->pci, PC_VGA_DEVFN, err);
+}
+
 static int create_firmware_ports(struct pc *pc, struct error *err)
 {
     struct machine *m = pc->opt.machine;
@@ -208,8 +219,8 @@ int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
     int rc;
     if ((rc = create_interrupt_controllers(pc, err)) < 0 || (rc = create_clocks(pc, err)) < 0 ||
         (rc = create_serial_and_keyboard(pc, err)) < 0 || (rc = create_pci(pc, err)) < 0 ||
-        (rc = create_power(pc, err)) < 0 || (rc = create_firmware_ports(pc, err)) < 0 ||
-        (rc = create_debug_ports(pc, err)) < 0) {
+        (rc = create_power(pc, err)) < 0 || (rc = create_display(pc, err)) < 0 ||
+        (rc = create_firmware_ports(pc, err)) < 0 || (rc = create_debug_ports(pc, err)) < 0) {
         pc_destroy(pc);
         return rc;
     }
@@ -228,6 +239,7 @@ void pc_destroy(struct pc *pc)
     acpi_pm_destroy(pc->acpi_pm);
     piix_destroy(pc->piix);
     i440fx_destroy(pc->i440fx);
+    vga_destroy(pc->vga);
     pci_destroy(pc->pci);
     pirq_destroy(pc->pirq);
     reset_ports_destroy(pc->reset_ports);
@@ -255,10 +267,16 @@ void pc_reset(struct pc *pc)
     pci_reset(pc->pci);
     i440fx_reset(pc->i440fx);
     piix_reset(pc->piix);
+    vga_reset(pc->vga);
     acpi_pm_reset(pc->acpi_pm);
     fw_cfg_reset(pc->fw_cfg);
     pc->opt.power.ops->set_a20(pc->opt.power.ctx, true);
     set_without_firmware(pc);
+}
+
+struct display_source pc_display(struct pc *pc)
+{
+    return vga_display(pc->vga);
 }
 
 int pc_start(struct pc *pc, struct error *err)

@@ -9,6 +9,7 @@
 #include "cpu/state.h"
 #include "dev/power.h"
 #include "host/clock.h"
+#include "host/display.h"
 
 struct pc;
 
@@ -29,6 +30,9 @@ void pc_destroy(struct pc *pc);
 
 /* All chips to their state after power-on. vCPUs are parked. */
 void pc_reset(struct pc *pc);
+
+/* What is on the screen. */
+struct display_source pc_display(struct pc *pc);
 
 /* Console input begins to flow. */
 int pc_start(struct pc *pc, struct error *err);

@@ -8,12 +8,13 @@
 #include "boot/boot.h"
 #include "cpu/state.h"
 
-#define MAX_SWITCHES 8
-#define MAX_DISKS    8
-#define MAX_CDROMS   2
-#define MAX_FLOPPIES 2
-#define TC_SIZE_MIN  (1 * MIB)
-#define TC_SIZE_MAX  (1 * GIB)
+#define MAX_SWITCHES    8
+#define MAX_DISKS       8
+#define MAX_CDROMS      2
+#define MAX_FLOPPIES    2
+#define MAX_SCREENSHOTS 16
+#define TC_SIZE_MIN     (1 * MIB)
+#define TC_SIZE_MAX     (1 * GIB)
 
 enum stats_format { STATS_NONE, STATS_TEXT, STATS_JSON };
 
@@ -30,6 +31,12 @@ struct disk_settings {
     enum disk_interface interface;
     bool read_only;
     bool snapshot; /* what the guest writes is gone at the end */
+};
+
+struct screenshot {
+    const char *path; /* not terminated: path_len bytes */
+    size_t path_len;
+    double at_seconds; /* since the guest started; 0: when the run ends */
 };
 
 struct settings {
@@ -57,6 +64,8 @@ struct settings {
     double stats_interval;  /* seconds between samples of the counters, 0: none */
     struct engine_switch switches[MAX_SWITCHES];
     unsigned nswitches;
+    struct screenshot screenshots[MAX_SCREENSHOTS]; /* by time, those of the end last */
+    unsigned nscreenshots;
 };
 
 #endif

@@ -290,6 +290,8 @@ int vm_run(struct vm *vm, struct vm_outcome *outcome, struct error *err)
     if (rc < 0)
         vm_fail(vm, vm->machine.vcpu[0], OUTCOME_HOST_ERROR, err->text);
     rc = vm_control(vm, err);
+    if (rc == 0)
+        rc = screenshots_finish(vm, err);
     pc_close_console(vm->pc);
     *outcome = vm->outcome;
     return rc;
