@@ -1,9 +1,8 @@
 /*
  * The keyboard controller of an AT with PS/2 ports, as in IBM's PS/2 Hardware Interface Technical
- * Reference. Bytes for the CPU wait in one queue per source (controller, keyboard, second port);
- * one at a time moves into the output buffer, which sets the status bits and the interrupt. The
- * keyboard speaks scan code set 2 (or 1, if the guest chose it) and the controller translates to
- * set 1.
+ * Reference. Bytes for the CPU come from the controller itself, the keyboard and the mouse; one at
+ * a time moves into the output buffer, which sets the status bits and the interrupt. The keyboard
+ * speaks scan code set 2, which the controller translates to set 1.
  */
 #include "dev/i8042.h"
 
@@ -12,6 +11,8 @@
 #include <stdlib.h>
 
 #include "dev/pcmap.h"
+#include "dev/ps2_keyboard.h"
+#include "dev/ps2_mouse.h"
 #include "dev/wire.h"
 
 #define STATUS_OUT_FULL 0x01
@@ -19,7 +20,6 @@
 #define STATUS_COMMAND  0x08 /* the last write was to the command port */
 #define STATUS_UNLOCKED 0x10
 #define STATUS_AUX      0x20
-#define STATUS_TIMEOUT  0x40
 
 #define CTR_KBD_INT   0x01
 #define CTR_AUX_INT   0x02
@@ -57,50 +57,21 @@ enum controller_command {
     CMD_PULSE = 0xf0, /* to 0xff: pulses the output port bits that are 0 */
 };
 
-enum keyboard_command {
-    KBD_LEDS = 0xed,
-    KBD_ECHO = 0xee,
-    KBD_SCAN_SET = 0xf0,
-    KBD_IDENTIFY = 0xf2,
-    KBD_TYPEMATIC = 0xf3,
-    KBD_ENABLE = 0xf4,
-    KBD_DISABLE = 0xf5,
-    KBD_DEFAULTS = 0xf6,
-    KBD_ONE_KEY_FIRST = 0xfb, /* FB-FD set one key's mode, F7-FA that of all */
-    KBD_ONE_KEY_LAST = 0xfd,
-    KBD_RESEND = 0xfe,
-    KBD_RESET = 0xff,
-};
-
-#define KBD_ACK    0xfa
-#define KBD_BAT_OK 0xaa
-#define KBD_REFUSE 0xfe
 #define CODE_BREAK 0xf0
-
-enum source { FROM_CONTROLLER, FROM_KEYBOARD, FROM_AUX, SOURCES };
-
-#define QUEUE_SIZE 64
-
-struct byte_queue {
-    u8 data[QUEUE_SIZE];
-    unsigned head, count;
-};
+#define QUEUE_AUX  0x100 /* in the controller's queue: as if from the second port */
 
 struct i8042 {
     struct power power;
     struct wire irq_keyboard, irq_aux;
     pthread_mutex_t lock;
-    struct byte_queue queue[SOURCES];
-    bool out_full;
-    enum source out_source;
+    struct ps2_keyboard *keyboard;
+    struct ps2_mouse *mouse;
+    struct ps2_queue own; /* the controller's answers */
+    bool out_full, out_aux;
     u8 out;
-    u8 status;      /* the bits that are kept: SYSTEM, COMMAND, TIMEOUT */
-    u8 ram[32];     /* byte 0 is the command byte (CTR) */
-    u8 pending;     /* controller command that waits for its data byte, or 0 */
-    u8 kbd_pending; /* the same of the keyboard */
-    u8 kbd_last;    /* last byte sent, for RESEND */
-    u8 scan_set;
-    bool scanning;
+    u8 status;         /* the bits that are kept: SYSTEM, COMMAND */
+    u8 ram[32];        /* byte 0 is the command byte (CTR) */
+    u8 pending;        /* controller command that waits for its data byte, or 0 */
     bool break_prefix; /* translation has swallowed F0 */
 };
 
@@ -131,32 +102,13 @@ static u8 translate(u8 code)
     return code == 0x84 ? 0x54 : code;
 }
 
-/* --- queues and output buffer --- */
-
-/* A full queue drops the byte: the guest doesn't read. */
-static void queue_push(struct byte_queue *q, u8 byte)
-{
-    if (q->count == QUEUE_SIZE)
-        return;
-    q->data[(q->head + q->count++) % QUEUE_SIZE] = byte;
-}
-
-static bool queue_pop(struct byte_queue *q, u8 *byte)
-{
-    if (!q->count)
-        return false;
-    *byte = q->data[q->head];
-    q->head = (q->head + 1) % QUEUE_SIZE;
-    q->count--;
-    return true;
-}
+/* --- output buffer --- */
 
 /* The next keyboard byte as the CPU is to see it; a break prefix becomes bit 7 of what follows. */
 static bool keyboard_pop(struct i8042 *k, u8 *byte)
 {
     bool translated = k->ram[0] & CTR_TRANSLATE;
-    while (queue_pop(&k->queue[FROM_KEYBOARD], byte)) {
-        k->kbd_last = *byte;
+    while (ps2_keyboard_read(k->keyboard, byte)) {
         if (!translated)
             return true;
         if (*byte == CODE_BREAK) {
@@ -172,134 +124,44 @@ static bool keyboard_pop(struct i8042 *k, u8 *byte)
 
 static void fill_output(struct i8042 *k)
 {
+    u16 own;
     u8 byte;
     if (k->out_full)
         return;
-    if (queue_pop(&k->queue[FROM_CONTROLLER], &byte))
-        k->out_source = FROM_CONTROLLER;
-    else if (!(k->ram[0] & CTR_KBD_OFF) && keyboard_pop(k, &byte))
-        k->out_source = FROM_KEYBOARD;
-    else if (queue_pop(&k->queue[FROM_AUX], &byte))
-        k->out_source = FROM_AUX;
-    else
+    if (ps2_pop(&k->own, &own)) {
+        byte = (u8)own;
+        k->out_aux = own & QUEUE_AUX;
+    } else if (!(k->ram[0] & CTR_KBD_OFF) && keyboard_pop(k, &byte)) {
+        k->out_aux = false;
+    } else if (!(k->ram[0] & CTR_AUX_OFF) && ps2_mouse_read(k->mouse, &byte)) {
+        k->out_aux = true;
+    } else {
         return;
+    }
     k->out = byte;
     k->out_full = true;
 }
 
-static void i8042_unlock(struct i8042 *k)
+static void i8042_lock(void *ctx)
 {
+    struct i8042 *k = ctx;
+    pthread_mutex_lock(&k->lock);
+}
+
+static void i8042_unlock(void *ctx)
+{
+    struct i8042 *k = ctx;
     fill_output(k);
-    bool aux = k->out_source == FROM_AUX;
-    wire_level(&k->irq_keyboard, k->out_full && !aux && (k->ram[0] & CTR_KBD_INT));
-    wire_level(&k->irq_aux, k->out_full && aux && (k->ram[0] & CTR_AUX_INT));
+    wire_level(&k->irq_keyboard, k->out_full && !k->out_aux && (k->ram[0] & CTR_KBD_INT));
+    wire_level(&k->irq_aux, k->out_full && k->out_aux && (k->ram[0] & CTR_AUX_INT));
     pthread_mutex_unlock(&k->lock);
     wire_flush(&k->irq_keyboard);
     wire_flush(&k->irq_aux);
 }
 
-static void reply(struct i8042 *k, enum source source, u8 byte)
+static void reply(struct i8042 *k, u8 byte)
 {
-    queue_push(&k->queue[source], byte);
-}
-
-/* --- the keyboard --- */
-
-static void keyboard_defaults(struct i8042 *k)
-{
-    k->queue[FROM_KEYBOARD].count = 0;
-    k->break_prefix = false;
-    k->kbd_pending = 0;
-    k->scan_set = 2;
-}
-
-static void keyboard_parameter(struct i8042 *k, u8 command, u8 value)
-{
-    if (command == KBD_SCAN_SET && value > 3) {
-        reply(k, FROM_KEYBOARD, KBD_REFUSE);
-        return;
-    }
-    reply(k, FROM_KEYBOARD, KBD_ACK);
-    if (command != KBD_SCAN_SET)
-        return;
-    if (value)
-        k->scan_set = value;
-    else
-        reply(k, FROM_KEYBOARD, k->scan_set);
-}
-
-static void keyboard_command(struct i8042 *k, u8 command)
-{
-    if (command == KBD_ECHO || command == KBD_RESEND) {
-        reply(k, FROM_KEYBOARD, command == KBD_ECHO ? KBD_ECHO : k->kbd_last);
-        return;
-    }
-    if (command < KBD_LEDS || command == 0xef || command == 0xf1) {
-        reply(k, FROM_KEYBOARD, KBD_REFUSE);
-        return;
-    }
-    if (command == KBD_RESET || command == KBD_DEFAULTS || command == KBD_DISABLE)
-        keyboard_defaults(k);
-    if (command == KBD_ENABLE)
-        k->queue[FROM_KEYBOARD].count = 0;
-    reply(k, FROM_KEYBOARD, KBD_ACK);
-    switch (command) {
-    case KBD_LEDS:
-    case KBD_SCAN_SET:
-    case KBD_TYPEMATIC:
-        k->kbd_pending = command;
-        break;
-    case KBD_IDENTIFY: /* an MF2 keyboard */
-        reply(k, FROM_KEYBOARD, 0xab);
-        reply(k, FROM_KEYBOARD, 0x83);
-        break;
-    case KBD_DISABLE:
-        k->scanning = false;
-        break;
-    case KBD_RESET:
-        reply(k, FROM_KEYBOARD, KBD_BAT_OK);
-        k->scanning = true;
-        break;
-    case KBD_ENABLE:
-        k->scanning = true;
-        break;
-    default:
-        if (command >= KBD_ONE_KEY_FIRST && command <= KBD_ONE_KEY_LAST)
-            k->kbd_pending = command;
-        break;
-    }
-}
-
-static void keyboard_write(struct i8042 *k, u8 value)
-{
-    u8 command = k->kbd_pending;
-    /* Talking to the keyboard switches its port on. */
-    k->ram[0] &= ~CTR_KBD_OFF;
-    k->kbd_pending = 0;
-    if (command && value < KBD_LEDS)
-        keyboard_parameter(k, command, value);
-    else
-        keyboard_command(k, value);
-}
-
-bool i8042_key(struct i8042 *k, const u8 *code, size_t len)
-{
-    pthread_mutex_lock(&k->lock);
-    struct byte_queue *q = &k->queue[FROM_KEYBOARD];
-    bool room = k->scanning && len <= QUEUE_SIZE - q->count;
-    bool released = false;
-    for (size_t i = 0; room && i < len; i++) {
-        if (k->scan_set != 1) {
-            queue_push(q, code[i]);
-        } else if (code[i] == CODE_BREAK) {
-            released = true;
-        } else {
-            queue_push(q, translate(code[i]) | (released ? 0x80 : 0));
-            released = false;
-        }
-    }
-    i8042_unlock(k);
-    return room;
+    ps2_push(&k->own, byte);
 }
 
 /* --- the controller --- */
@@ -314,7 +176,7 @@ static void write_outport(u8 value, struct requests *req)
 static u8 read_outport(const struct i8042 *k)
 {
     bool a20 = k->power.ops->get_a20(k->power.ctx);
-    u8 full = k->out_source == FROM_AUX ? OUTPORT_AUX_FULL : OUTPORT_KBD_FULL;
+    u8 full = k->out_aux ? OUTPORT_AUX_FULL : OUTPORT_KBD_FULL;
     return OUTPORT_FIXED | OUTPORT_NO_RESET | (a20 ? OUTPORT_A20 : 0) | (k->out_full ? full : 0);
 }
 
@@ -333,15 +195,14 @@ static void controller_data(struct i8042 *k, u8 command, u8 value, struct reques
         write_outport(value, req);
         break;
     case CMD_WRITE_KBD_BUFFER:
-        reply(k, FROM_CONTROLLER, value);
+        reply(k, value);
         break;
     case CMD_WRITE_AUX_BUFFER:
-        reply(k, FROM_AUX, value);
+        ps2_push(&k->own, value | QUEUE_AUX);
         break;
-    case CMD_WRITE_AUX: /* nobody answers */
+    case CMD_WRITE_AUX:
         k->ram[0] &= ~CTR_AUX_OFF;
-        k->status |= STATUS_TIMEOUT;
-        reply(k, FROM_AUX, KBD_REFUSE);
+        ps2_mouse_write(k->mouse, value);
         break;
     default:
         write_ram(k, command % sizeof(k->ram), value);
@@ -378,7 +239,7 @@ static bool simple_command(struct i8042 *k, u8 command)
             continue;
         write_ram(k, 0, (k->ram[0] | s->set) & ~s->clear);
         if (s->answers)
-            reply(k, FROM_CONTROLLER, s->answer);
+            reply(k, s->answer);
         return true;
     }
     return false;
@@ -391,13 +252,13 @@ static void controller_command(struct i8042 *k, u8 command, struct requests *req
     if (simple_command(k, command))
         return;
     if (command >= CMD_READ_RAM && command < CMD_READ_RAM + sizeof(k->ram)) {
-        reply(k, FROM_CONTROLLER, k->ram[command - CMD_READ_RAM]);
+        reply(k, k->ram[command - CMD_READ_RAM]);
     } else if (command >= CMD_WRITE_RAM && command < CMD_WRITE_RAM + sizeof(k->ram)) {
         k->pending = command;
     } else if (command >= CMD_WRITE_OUTPORT && command <= CMD_WRITE_AUX) {
         k->pending = command;
     } else if (command == CMD_READ_OUTPORT) {
-        reply(k, FROM_CONTROLLER, read_outport(k));
+        reply(k, read_outport(k));
     } else if (command == CMD_A20_CLOSE || command == CMD_A20_OPEN) {
         req->a20 = true;
         req->a20_open = command == CMD_A20_OPEN;
@@ -408,8 +269,6 @@ static void controller_command(struct i8042 *k, u8 command, struct requests *req
 
 static u8 read_data(struct i8042 *k)
 {
-    if (k->out_full && k->out_source == FROM_AUX)
-        k->status &= ~STATUS_TIMEOUT;
     k->out_full = false;
     /* The next byte, which may follow at once, is another edge. */
     wire_level(&k->irq_keyboard, false);
@@ -419,11 +278,17 @@ static u8 read_data(struct i8042 *k)
 
 static u8 read_status(const struct i8042 *k)
 {
-    u8 aux = k->out_source == FROM_AUX ? STATUS_AUX : 0;
-    u8 status = (k->status & ~STATUS_TIMEOUT) | STATUS_UNLOCKED;
+    u8 status = k->status | STATUS_UNLOCKED;
     if (k->out_full)
-        status |= STATUS_OUT_FULL | aux | (aux ? k->status & STATUS_TIMEOUT : 0);
+        status |= STATUS_OUT_FULL | (k->out_aux ? STATUS_AUX : 0);
     return status;
+}
+
+/* Talking to the keyboard switches its port on. */
+static void keyboard_write(struct i8042 *k, u8 value)
+{
+    k->ram[0] &= ~CTR_KBD_OFF;
+    ps2_keyboard_write(k->keyboard, value);
 }
 
 static u32 i8042_in(void *ctx, u16 port, unsigned size)
@@ -462,20 +327,38 @@ static void i8042_out(void *ctx, u16 port, u32 value, unsigned size)
 
 static const struct port_ops i8042_ops = {i8042_in, i8042_out};
 
+/* --- keys and movements --- */
+
+static void sink_key(void *ctx, unsigned key, bool down)
+{
+    struct i8042 *k = ctx;
+    ps2_keyboard_key(k->keyboard, key, down);
+}
+
+static void sink_pointer(void *ctx, int dx, int dy, int dz, unsigned buttons)
+{
+    struct i8042 *k = ctx;
+    ps2_mouse_move(k->mouse, dx, dy, dz, buttons);
+}
+
+struct input_sink i8042_input(struct i8042 *k)
+{
+    return (struct input_sink){.key = sink_key, .pointer = sink_pointer, .ctx = k};
+}
+
 /* --- life --- */
 
 /* As firmware leaves it: tested, translating, keyboard on with its interrupt, second port off. */
 static void set_reset_state(struct i8042 *k)
 {
-    for (unsigned i = 0; i < SOURCES; i++)
-        k->queue[i].count = 0;
+    ps2_keyboard_reset(k->keyboard);
+    ps2_mouse_reset(k->mouse);
+    k->own.count = 0;
     memset(k->ram, 0, sizeof(k->ram));
     k->out_full = false;
     k->status = 0;
     k->pending = 0;
-    k->kbd_last = 0;
-    k->scanning = true;
-    keyboard_defaults(k);
+    k->break_prefix = false;
     write_ram(k, 0, CTR_KBD_INT | CTR_SYSTEM | CTR_AUX_OFF | CTR_TRANSLATE);
 }
 
@@ -486,8 +369,8 @@ void i8042_reset(struct i8042 *k)
     i8042_unlock(k);
 }
 
-int i8042_create(const struct power *power, struct irq_line keyboard, struct irq_line aux,
-                 struct i8042 **out, struct error *err)
+int i8042_create(const struct power *power, struct clock *clock, struct irq_line keyboard,
+                 struct irq_line aux, struct i8042 **out, struct error *err)
 {
     struct i8042 *k = calloc(1, sizeof(*k));
     if (!k)
@@ -496,6 +379,14 @@ int i8042_create(const struct power *power, struct irq_line keyboard, struct irq
     wire_init(&k->irq_keyboard, keyboard);
     wire_init(&k->irq_aux, aux);
     pthread_mutex_init(&k->lock, NULL);
+    struct ps2_bus bus = {.lock = i8042_lock, .unlock = i8042_unlock, .ctx = k};
+    int rc = ps2_keyboard_create(clock, &bus, &k->keyboard, err);
+    if (rc == 0)
+        rc = ps2_mouse_create(clock, &bus, &k->mouse, err);
+    if (rc < 0) {
+        i8042_destroy(k);
+        return rc;
+    }
     set_reset_state(k);
     *out = k;
     return 0;
@@ -505,6 +396,8 @@ void i8042_destroy(struct i8042 *k)
 {
     if (!k)
         return;
+    ps2_keyboard_destroy(k->keyboard);
+    ps2_mouse_destroy(k->mouse);
     wire_destroy(&k->irq_keyboard);
     wire_destroy(&k->irq_aux);
     pthread_mutex_destroy(&k->lock);

@@ -13,6 +13,8 @@
 #define POINTER_LEFT   BIT(0)
 #define POINTER_RIGHT  BIT(1)
 #define POINTER_MIDDLE BIT(2)
+#define POINTER_SIDE   BIT(3) /* buttons 4 and 5, under the thumb */
+#define POINTER_EXTRA  BIT(4)
 
 /* What takes input: the guest's keyboard and mouse. From any thread. */
 struct input_sink {

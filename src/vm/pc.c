@@ -122,7 +122,7 @@ static int create_serial_and_keyboard(struct pc *pc, struct error *err)
         return rc;
     if ((rc = uart16550_create(pc->console, isa_line(pc, PC_IRQ_COM1), &pc->com1, err)) < 0 ||
         (rc = uart16550_attach(pc->com1, ports, PC_COM1, err)) < 0 ||
-        (rc = i8042_create(&pc->opt.power, isa_line(pc, PC_IRQ_KEYBOARD),
+        (rc = i8042_create(&pc->opt.power, pc->opt.clock, isa_line(pc, PC_IRQ_KEYBOARD),
                            isa_line(pc, PC_IRQ_MOUSE), &pc->i8042, err)) < 0)
         return rc;
     return i8042_attach(pc->i8042, ports, err);
