@@ -151,6 +151,7 @@ static const struct isa_device isa_devices[] = {
     {"RTC", "PNP0B00", PC_IRQ_RTC, {{PC_CMOS, 2}}},
     {"SPK", "PNP0800", -1, {{PC_SPEAKER, 1}}},
     {"KBD", "PNP0303", PC_IRQ_KEYBOARD, {{PC_I8042_DATA, 1}, {PC_I8042_CMD, 1}}},
+    {"MOU", "PNP0F13", PC_IRQ_MOUSE, {{0, 0}}},
     {"COM1", "PNP0501", PC_IRQ_COM1, {{PC_COM1, 8}}},
     {"MBRD",
      "PNP0C02",

@@ -18,6 +18,7 @@
 #include "cli/translate.h"
 #include "engine/engine.h"
 #include "engine/lockstep/lockstep.h"
+#include "host/keys.h"
 #include "mem/guestmem.h"
 #include "vm/firmware.h"
 
@@ -171,6 +172,15 @@ static int set_serial(struct settings *s, const char *arg, struct error *err)
         return error_set(err, EINVAL, "--serial %s: takes stdio, none or file:NAME", arg);
     s->serial = arg;
     return 0;
+}
+
+static int set_keys(struct settings *s, const char *arg, struct error *err)
+{
+    double seconds;
+    if (s->nkeys == MAX_KEYS)
+        return error_set(err, EINVAL, "--keys: at most %d times", MAX_KEYS);
+    s->keys[s->nkeys++] = arg;
+    return keys_check(arg, &seconds, err);
 }
 
 static int set_none_only(const char *option, const char *arg, const char *why, struct error *err)
@@ -400,6 +410,11 @@ static const struct option options[] = {
      "first serial port: stdio (default), file:NAME or none; on a terminal Ctrl-A X\n"
      "quits and Ctrl-A H helps",
      set_serial},
+    {"keys", "TEXT@SECONDS",
+     "type TEXT on the guest's keyboard after this time; may be repeated. <ret>, <esc>, <f12>, "
+     "<up>,\n"
+     "<ctrl-alt-delete>: keys by the names of QEMU's sendkey; <lt>: '<'",
+     set_keys},
     {"no-kvmclock", NULL, "do not offer KVM's paravirtual clock to the guest", set_no_kvmclock},
     {"slow-time", "N",
      "guest time runs N times slower than the host's, 1 (default) to 8: for an engine or a host\n"

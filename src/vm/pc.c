@@ -29,6 +29,7 @@
 #include "dev/uart16550.h"
 #include "dev/vga.h"
 #include "host/chardev.h"
+#include "host/keys.h"
 #include "vm/firmware.h"
 
 #define IOAPIC_ID 0 /* as the MADT says */
@@ -41,6 +42,7 @@ struct pc {
     struct i8254 *pit;
     struct mc146818 *rtc;
     struct i8042 *i8042;
+    struct key_typist *typist;
     struct chardev *console;
     struct uart16550 *com1;
     struct reset_ports *reset_ports;
@@ -126,6 +128,17 @@ static int create_serial_and_keyboard(struct pc *pc, struct error *err)
                            isa_line(pc, PC_IRQ_MOUSE), &pc->i8042, err)) < 0)
         return rc;
     return i8042_attach(pc->i8042, ports, err);
+}
+
+/* The user's seconds are the host's. */
+static int create_typist(struct pc *pc, struct error *err)
+{
+    const struct pc_options *o = &pc->opt;
+    u64 second_ns = NSEC_PER_SEC / o->machine->time->slow;
+    if (!o->nkeys)
+        return 0;
+    return key_typist_create(o->clock, i8042_input(pc->i8042), o->keys, o->nkeys, second_ns,
+                             &pc->typist, err);
 }
 
 static void gsi(void *ctx, unsigned n, int level)
@@ -220,7 +233,8 @@ int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
     if ((rc = create_interrupt_controllers(pc, err)) < 0 || (rc = create_clocks(pc, err)) < 0 ||
         (rc = create_serial_and_keyboard(pc, err)) < 0 || (rc = create_pci(pc, err)) < 0 ||
         (rc = create_power(pc, err)) < 0 || (rc = create_display(pc, err)) < 0 ||
-        (rc = create_firmware_ports(pc, err)) < 0 || (rc = create_debug_ports(pc, err)) < 0) {
+        (rc = create_firmware_ports(pc, err)) < 0 || (rc = create_debug_ports(pc, err)) < 0 ||
+        (rc = create_typist(pc, err)) < 0) {
         pc_destroy(pc);
         return rc;
     }
@@ -232,6 +246,7 @@ int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
 /* Chips that pull wires go before the ones at the wires' other ends. */
 void pc_destroy(struct pc *pc)
 {
+    key_typist_destroy(pc->typist);
     debug_exit_destroy(pc->debug_exit);
     debugcon_destroy(pc->debugcon);
     chardev_destroy(pc->debugcon_out);

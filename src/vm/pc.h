@@ -17,9 +17,11 @@ struct pc_options {
     struct machine *machine; /* mem, ports, time and the vCPUs are there */
     struct clock *clock;
     struct power power;
-    const char *serial;   /* "stdio", "none" or "file:PATH" */
-    bool firmware;        /* the guest starts by firmware: chips are as after power-on */
-    const char *debugcon; /* file for what firmware writes to its debug port, or NULL */
+    const char *serial;      /* "stdio", "none" or "file:PATH" */
+    bool firmware;           /* the guest starts by firmware: chips are as after power-on */
+    const char *debugcon;    /* file for what firmware writes to its debug port, or NULL */
+    const char *const *keys; /* scripts of --keys; needed by pc_create() only */
+    unsigned nkeys;
     bool debug_exit;
     void (*quit)(void *ctx); /* the console's Ctrl-A X */
     void *quit_ctx;

@@ -13,6 +13,7 @@
 #define MAX_CDROMS      2
 #define MAX_FLOPPIES    2
 #define MAX_SCREENSHOTS 16
+#define MAX_KEYS        64
 #define TC_SIZE_MIN     (1 * MIB)
 #define TC_SIZE_MAX     (1 * GIB)
 
@@ -54,6 +55,8 @@ struct settings {
     const char *debugcon; /* file, or NULL */
     struct disk_settings disks[MAX_DISKS], cdroms[MAX_CDROMS], floppies[MAX_FLOPPIES];
     unsigned ndisks, ncdroms, nfloppies;
+    const char *keys[MAX_KEYS]; /* scripts that keys_check() likes */
+    unsigned nkeys;
     bool debug_exit; /* the debug-exit port 0xf4 is there */
     bool no_reboot;
     bool kvmclock;

@@ -175,6 +175,8 @@ static int create_pc(struct vm *vm, struct error *err)
         .serial = vm->settings->serial,
         .firmware = vm->settings->boot.firmware != NULL,
         .debugcon = vm->settings->debugcon,
+        .keys = vm->settings->keys,
+        .nkeys = vm->settings->nkeys,
         .debug_exit = vm->settings->debug_exit,
         .quit = quit,
         .quit_ctx = vm,
