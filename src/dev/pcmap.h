@@ -5,19 +5,23 @@
 #ifndef RINGER_DEV_PCMAP_H
 #define RINGER_DEV_PCMAP_H
 
+#define PC_DMA1         0x00
 #define PC_PIC_MASTER   0x20
 #define PC_PIT          0x40
 #define PC_I8042_DATA   0x60
 #define PC_SPEAKER      0x61
 #define PC_I8042_CMD    0x64
 #define PC_CMOS         0x70
+#define PC_DMA_PAGE     0x80 /* port 0x80 itself stays free */
 #define PC_PORT92       0x92
 #define PC_PIC_SLAVE    0xa0
+#define PC_DMA2         0xc0
 #define PC_DEBUG_EXIT   0xf4
 #define PC_IDE1         0x170
 #define PC_IDE0         0x1f0
 #define PC_IDE1_CONTROL 0x376
 #define PC_IDE0_CONTROL 0x3f6
+#define PC_FDC          0x3f0
 #define PC_COM1         0x3f8
 #define PC_DEBUGCON     0x402
 #define PC_ELCR         0x4d0
@@ -38,6 +42,7 @@
 #define PC_IRQ_TIMER    0 /* GSI 2 at the IOAPIC */
 #define PC_IRQ_KEYBOARD 1
 #define PC_IRQ_COM1     4
+#define PC_IRQ_FLOPPY   6
 #define PC_IRQ_RTC      8
 #define PC_IRQ_ACPI     9
 #define PC_IRQ_MOUSE    12
@@ -46,8 +51,10 @@
 
 #define PC_IDE_DEVFN 0x09 /* PCI 01.1 */
 
+#define PC_DMA_FLOPPY 2
+
 #define PC_IOAPIC_PINS 24
 #define PC_VGA_DEVFN   (2 << 3) /* PCI device 2 */
-#define PC_PCI_GSI     16 /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
+#define PC_PCI_GSI     16       /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
 
 #endif

@@ -16,6 +16,7 @@
 #include "dev/fw_cfg.h"
 #include "dev/i440fx.h"
 #include "dev/i8042.h"
+#include "dev/i8237.h"
 #include "dev/i8254.h"
 #include "dev/i8259.h"
 #include "dev/ioapic.h"
@@ -41,6 +42,7 @@ struct pc {
     struct ioapic *ioapic;
     struct i8254 *pit;
     struct mc146818 *rtc;
+    struct i8237 *dma;
     struct i8042 *i8042;
     struct key_typist *typist;
     struct chardev *console;
@@ -103,6 +105,13 @@ static int create_clocks(struct pc *pc, struct error *err)
         (rc = mc146818_create(&config, pc->opt.clock, isa_line(pc, PC_IRQ_RTC), &pc->rtc, err)) < 0)
         return rc;
     return mc146818_attach(pc->rtc, m->ports, err);
+}
+
+static int create_dma(struct pc *pc, struct error *err)
+{
+    struct machine *m = pc->opt.machine;
+    int rc = i8237_create(m->mem, &pc->dma, err);
+    return rc < 0 ? rc : i8237_attach(pc->dma, m->ports, err);
 }
 
 static int open_console(struct pc *pc, struct error *err)
@@ -223,20 +232,32 @@ static void set_without_firmware(struct pc *pc)
         port_out(pc->opt.machine->ports, PC_ELCR, levels, 2);
 }
 
+/* In the order in which they depend on each other. */
+static int (*const steps[])(struct pc *pc, struct error *err) = {
+    create_interrupt_controllers,
+    create_clocks,
+    create_dma,
+    create_serial_and_keyboard,
+    create_pci,
+    create_power,
+    create_display,
+    create_firmware_ports,
+    create_debug_ports,
+    create_typist,
+};
+
 int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
 {
     struct pc *pc = calloc(1, sizeof(*pc));
     if (!pc)
         return error_set(err, ENOMEM, "no memory for the board");
     pc->opt = *opt;
-    int rc;
-    if ((rc = create_interrupt_controllers(pc, err)) < 0 || (rc = create_clocks(pc, err)) < 0 ||
-        (rc = create_serial_and_keyboard(pc, err)) < 0 || (rc = create_pci(pc, err)) < 0 ||
-        (rc = create_power(pc, err)) < 0 || (rc = create_display(pc, err)) < 0 ||
-        (rc = create_firmware_ports(pc, err)) < 0 || (rc = create_debug_ports(pc, err)) < 0 ||
-        (rc = create_typist(pc, err)) < 0) {
-        pc_destroy(pc);
-        return rc;
+    for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
+        int rc = steps[i](pc, err);
+        if (rc < 0) {
+            pc_destroy(pc);
+            return rc;
+        }
     }
     set_without_firmware(pc);
     *out = pc;
@@ -259,6 +280,7 @@ void pc_destroy(struct pc *pc)
     pirq_destroy(pc->pirq);
     reset_ports_destroy(pc->reset_ports);
     i8042_destroy(pc->i8042);
+    i8237_destroy(pc->dma);
     pc_close_console(pc);
     uart16550_destroy(pc->com1);
     mc146818_destroy(pc->rtc);
@@ -277,6 +299,7 @@ void pc_reset(struct pc *pc)
     mc146818_reset(pc->rtc);
     uart16550_reset(pc->com1);
     i8042_reset(pc->i8042);
+    i8237_reset(pc->dma);
     reset_ports_reset(pc->reset_ports);
     pirq_reset(pc->pirq);
     pci_reset(pc->pci);
