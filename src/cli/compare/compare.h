@@ -121,6 +121,9 @@ bool plan_names(const struct compare_settings *s, const char *suite, char separa
 json_t *host_describe(void);
 json_t *versions_describe(const struct compare_settings *s);
 
+/* The load average of the last minute; NAN: not known. */
+double host_load_average(void);
+
 /* Is there such a program in PATH? */
 bool program_exists(const char *name);
 
@@ -166,6 +169,9 @@ int results_match(const json_t *results, const struct compare_settings *s, struc
 
 /* The run of this cell in this round, or NULL. */
 json_t *results_find(const json_t *results, const struct cell *cell, unsigned round);
+
+/* The machine's load average, least and greatest, before the runs; false: no run has it. */
+bool results_load_average(const json_t *results, double *least, double *most);
 
 /* Notes that something is not run. */
 void results_leave_out(json_t *results, const char *what, const char *fmt, ...) PRINTF_LIKE(3, 4);

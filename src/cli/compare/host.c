@@ -1,6 +1,7 @@
 /*
  * The machine and the versions of what is compared, for the head of the results.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -22,6 +23,12 @@ bool program_exists(const char *name)
         path += len + (path[len] != 0);
     }
     return false;
+}
+
+double host_load_average(void)
+{
+    double load;
+    return getloadavg(&load, 1) == 1 ? load : NAN;
 }
 
 /* The value of the first "NAME : VALUE" line, or "". */

@@ -137,6 +137,7 @@ static void print_markdown(FILE *f, void *arg)
     const struct text *t = arg;
     const struct report *r = t->report;
     const json_t *host = json_object_get(r->results, "host");
+    double least, most;
     fprintf(f, "%s" MARK_BEGIN "\n", t->before ? t->before : "");
     fprintf(f, "%s, %.0f processors%s, Linux %s; %s; %s; %.0f rounds%s.\n", json_text(host, "cpu"),
             json_number(host, "cpus"),
@@ -144,6 +145,8 @@ static void print_markdown(FILE *f, void *arg)
             json_text(host, "kernel"), json_text(json_object_get(r->results, "versions"), "qemu"),
             json_text(r->results, "date"), json_number(r->results, "rounds"),
             json_is_true(json_object_get(r->results, "quick")) ? ", --quick" : "");
+    if (results_load_average(r->results, &least, &most))
+        fprintf(f, "Load average before the runs: %.1f to %.1f.\n", least, most);
     if (summary_has(r->summary, "nano", NULL, "bt") ||
         summary_has(r->summary, "nano", NULL, "interp"))
         nano_tables(f, r);

@@ -41,7 +41,8 @@ static const char style[] =
     "16px;font-size:.82rem;margin:8px 0}"
     ".key i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;"
     "vertical-align:-1px}.stack{margin:0 0 16px}.stack svg{display:block;width:100%}"
-    "svg text{fill:var(--soft);font-size:11px}.grid{stroke:var(--line);stroke-width:1}"
+    "circle{stroke:var(--bg);stroke-width:1}svg "
+    "text{fill:var(--soft);font-size:11px}.grid{stroke:var(--line);stroke-width:1}"
     ".whisker{stroke:var(--fg);stroke-width:1.5;opacity:.55}"
     ".curve{fill:none;stroke-width:2}.scroll{overflow-x:auto;margin:10px 0}"
     "table{border-collapse:collapse;font-size:.84rem;width:100%}"
@@ -49,10 +50,11 @@ static const char style[] =
     "vertical-align:top}th{color:var(--soft);font-weight:600;white-space:nowrap}"
     "td.r,th.r{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}"
     "code{font-size:.78rem;overflow-wrap:anywhere}"
+    "td.w{overflow-wrap:anywhere}"
     ".bad{color:var(--bad);font-weight:600}.good{color:var(--good);font-weight:600}"
     "details{margin:12px 0}summary{cursor:pointer;color:var(--soft);font-size:.9rem}"
     "@media(max-width:560px){main{padding:18px 14px 48px}h1{font-size:1.4rem}"
-    "th,td{padding:5px 7px}.dots{grid-template-columns:92px 1fr}}";
+    "th,td{padding:5px 7px}th{white-space:normal}.dots{grid-template-columns:92px 1fr}}";
 
 /* A class for each color: fill, stroke and background, as the element may have it. */
 static const char *const colors[][2] = {

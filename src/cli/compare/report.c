@@ -15,6 +15,7 @@
 #define SYSTEMS_MAX 8
 
 static const struct axis cycles_axis = {1, 1e6, true, ""};
+static const struct axis dots_axis = {1, 1e7, true, "cycles"};
 
 const char *system_color(const char *name, char color[32])
 {
@@ -43,6 +44,21 @@ unsigned system_bars(const struct summary *s, const char *suite, const char *gue
     return n;
 }
 
+/* Times on a busy machine are to be taken with care. */
+static void load_note(FILE *f, const struct report *r)
+{
+    double least, most, cpus = json_number(json_object_get(r->results, "host"), "cpus");
+    if (results_load_average(r->results, &least, &most))
+        fprintf(
+            f,
+            "<p class=\"soft\">Load average before the runs: %.1f to %.1f, of %.0f "
+            "processors%s.</p>",
+            least, most, cpus,
+            most > cpus
+                ? ": <b>others were at work, so times are longer than they need be, and spread</b>"
+                : "");
+}
+
 static void head(FILE *f, const struct report *r)
 {
     const json_t *host = json_object_get(r->results, "host");
@@ -67,6 +83,7 @@ static void head(FILE *f, const struct report *r)
             json_number(r->results, "rounds") > 1 ? "s" : "",
             json_is_true(json_object_get(r->results, "quick")) ? ", --quick" : "",
             json_is_true(json_object_get(r->results, "finished")) ? "" : ", not finished");
+    load_note(f, r);
     fputs(
         "<p>After Adams and Agesen, <i>A Comparison of Software and Hardware Techniques for x86 "
         "Virtualization</i> (ASPLOS 2006), whose own numbers, in sand, are cycles of a Pentium 4. "
@@ -136,13 +153,13 @@ static void nano_section(FILE *f, const struct report *r)
     fputs("</div>\n<h2>Nanobenchmarks beyond the paper</h2><p>Cycles of one operation; each dot is "
           "a system.</p><div class=\"dots\">",
           f);
-    plot_dots_head(f, &(struct axis){1, 1e6, true, "cycles"});
+    plot_dots_head(f, &dots_axis);
     for (const struct nano_name *n = nano_names; n->name; n++) {
         struct bar bar[SYSTEMS_MAX];
         char color[SYSTEMS_MAX][32];
         unsigned bars = system_bars(r->summary, "nano", "64", n->name, false, bar, color);
         if (!in_paper(n->name))
-            plot_dots_row(f, n->name, n->text, bar, bars, &(struct axis){1, 1e6, true, "cycles"});
+            plot_dots_row(f, n->name, n->text, bar, bars, &dots_axis);
     }
     fputs("</div>", f);
     nano_table(f, r);

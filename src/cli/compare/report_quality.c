@@ -158,9 +158,17 @@ static void count_verdicts(const json_t *run, struct verdicts *v)
         v->tells += strcmp(verdict, "tells") == 0;
         v->fails += strcmp(verdict, "fail") == 0;
         if (strcmp(verdict, "ok") != 0)
-            snprintf(v->names + used, sizeof(v->names) - used, "%s%s", used ? ", " : ": ",
+            snprintf(v->names + used, sizeof(v->names) - used, "%s%s", used ? ", " : "",
                      json_text(check, "name"));
     }
+}
+
+/* A line below, if there is anything to say. */
+static void small(FILE *f, const char *text)
+{
+    fputs(text[0] ? "<br><small>" : "", f);
+    html_text(f, text);
+    fputs(text[0] ? "</small>" : "", f);
 }
 
 static void checks_row(FILE *f, const json_t *run, const struct system *s)
@@ -172,14 +180,17 @@ static void checks_row(FILE *f, const json_t *run, const struct system *s)
         return;
     fputs("<tr><td>", f);
     html_text(f, s->label);
-    fprintf(f,
-            "</td><td>fidelity and safety, in the nano kernel%s%s%s</td><td class=\"%s\">%u "
-            "operations ran; of the checks %u ok, %u by which the guest can tell, %u fail",
-            only[0] ? "<br><small>" : "", only, only[0] ? "</small>" : "",
-            v.fails || reason[0] ? "bad" : "good", v.operations, v.ok, v.tells, v.fails);
-    html_text(f, v.names);
-    fputs(reason[0] ? "; failed: " : "", f);
-    html_text(f, reason);
+    fputs("</td><td>fidelity and safety, in the nano kernel", f);
+    small(f, only);
+    fputs("</td><td class=\"w\">", f);
+    if (reason[0]) {
+        fputs("<span class=\"bad\">failed</span>: ", f);
+        html_text(f, reason);
+    } else {
+        fprintf(f, "<span class=\"%s\">%u ok, %u tell, %u fail</span>; %u operations ran",
+                v.fails ? "bad" : "good", v.ok, v.tells, v.fails, v.operations);
+    }
+    small(f, v.names);
     fputs("</td></tr>", f);
 }
 
@@ -196,7 +207,9 @@ static void nano_row(FILE *f, const struct report *r, const struct system *s)
 
 void checks_section(FILE *f, const struct report *r)
 {
-    fputs("<h2>Function tests</h2><div class=\"scroll\"><table><tr><th>system</th><th>test</th>"
+    fputs("<h2>Function tests</h2><p>Of the nano kernel's checks some hold, by some the guest can "
+          "tell that it is not on bare metal, some fail; the last two kinds have their names "
+          "below.</p><div class=\"scroll\"><table><tr><th>system</th><th>test</th>"
           "<th>outcome</th></tr>",
           f);
     for (const struct system *s = systems; s->name; s++) {

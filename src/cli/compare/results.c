@@ -129,6 +129,23 @@ json_t *results_find(const json_t *results, const struct cell *cell, unsigned ro
     return NULL;
 }
 
+bool results_load_average(const json_t *results, double *least, double *most)
+{
+    json_t *run;
+    size_t i;
+    *least = INFINITY;
+    *most = -INFINITY;
+    json_array_foreach(json_object_get(results, "runs"), i, run)
+    {
+        double load = json_number(run, "load");
+        if (isfinite(load)) {
+            *least = MIN(*least, load);
+            *most = MAX(*most, load);
+        }
+    }
+    return *least <= *most;
+}
+
 void results_leave_out(json_t *results, const char *what, const char *fmt, ...)
 {
     char reason[512];

@@ -274,10 +274,13 @@ static void add_counters(const struct job *j)
 
 static json_t *new_run(const struct cell *cell, unsigned round, json_t *results)
 {
+    double load = host_load_average();
     json_t *run = json_pack("{s:i, s:s, s:s, s:s, s:o}", "round", (int)round, "suite", cell->suite,
                             "system", cell->system->name, "guest", cell->guest, "results", results);
     if (cell->variant)
         json_object_set_new(run, "variant", json_string(cell->variant));
+    if (isfinite(load))
+        json_object_set_new(run, "load", json_real(load));
     if (cell->function_test)
         json_object_set_new(run, "function_test", json_string(cell->function_test));
     return run;
