@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "cpu/irq.h"
 #include "mem/tlb.h"
 
@@ -41,6 +42,24 @@ void vm_fail(struct vm *vm, struct vcpu *v, enum outcome_kind kind, const char *
     vm->requests |= REQUEST_FAILED;
     pthread_cond_broadcast(&vm->changed);
     pthread_mutex_unlock(&vm->lock);
+}
+
+void vm_disk_stalled(void *ctx, bool stalled, const char *path)
+{
+    struct vm *vm = ctx;
+    pthread_mutex_lock(&vm->lock);
+    vm->stalled += stalled ? 1 : -1u;
+    bool goes_on = !vm->stalled && !vm->stop && !(vm->requests & REQUEST_QUIT);
+    pthread_cond_broadcast(&vm->changed);
+    pthread_mutex_unlock(&vm->lock);
+    if (stalled) {
+        log_warn("%s: the host has no space left for what the guest writes; the guest stands still "
+                 "until there is some",
+                 path);
+        stop_all_vcpus(vm);
+    } else if (goes_on) {
+        log_note("%s: there is space again; the guest goes on", path);
+    }
 }
 
 static bool time_is_up(const struct vm *vm)
@@ -81,12 +100,12 @@ static void park_all(struct vm *vm)
 }
 
 /* Lets parked vCPUs go on, and waits until they have left, so that the next park_all() counts
- * right; unless a new request holds them. */
+ * right; unless a new request or a full disk holds them. */
 static void unpark_all(struct vm *vm)
 {
     vm->park = false;
     pthread_cond_broadcast(&vm->changed);
-    while (vm->parked && (vm->stop || !vm->requests)) {
+    while (vm->parked && (vm->stop || !(vm->requests || vm->stalled))) {
         pthread_mutex_unlock(&vm->lock);
         sched_yield();
         pthread_mutex_lock(&vm->lock);
@@ -185,15 +204,25 @@ static bool ended(struct vm *vm)
     return true;
 }
 
-/* Resets and engine changes, with the lock held. */
+/* Whether there is a request that act() can carry out: no reset while a disk waits for space, as
+ * devices end their requests first. */
+static bool can_act(const struct vm *vm)
+{
+    return vm->requests & ~REQUEST_RESET || (vm->requests && !vm->stalled);
+}
+
+/* Resets and engine changes, with the lock held; not during a reset, as a device may have to wait
+ * for its disk. */
 static int act(struct vm *vm, unsigned *next_switch, struct error *err)
 {
     const struct settings *s = vm->settings;
     int rc = 0;
-    if (vm->requests & REQUEST_RESET) {
+    if (vm->requests & REQUEST_RESET && !vm->stalled) {
         park_all(vm);
         vm->requests &= ~REQUEST_RESET;
+        pthread_mutex_unlock(&vm->lock);
         rc = reset(vm, err);
+        pthread_mutex_lock(&vm->lock);
         unpark_all(vm);
     } else if (*next_switch < s->nswitches &&
                timebase_host_ns(&vm->time) >=
@@ -237,7 +266,7 @@ int vm_control(struct vm *vm, struct error *err)
             screenshots_take(vm);
             pthread_mutex_lock(&vm->lock);
         }
-        if (rc == 0 && !vm->requests)
+        if (rc == 0 && !can_act(vm))
             wait_until(vm, next_deadline(vm, next_switch));
     }
     join_vcpus(vm);

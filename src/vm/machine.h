@@ -55,6 +55,7 @@ struct vm {
     struct timebase time;
     struct cpu_model model;
     struct clock *clock;
+    struct disks disks;
     struct pc *pc;
     struct vcpu_thread threads[MAX_CPUS];
     u64 acpi_addr, acpi_size, rsdp;
@@ -73,6 +74,7 @@ struct vm {
     bool park; /* vCPUs leave their engine and wait */
     bool stop; /* vCPUs end their threads */
     unsigned parked, running;
+    unsigned stalled; /* images for which the host has no space: vCPUs wait */
     unsigned attach_failures;
     struct vm_outcome outcome;
 };
@@ -81,6 +83,8 @@ struct vm {
 void vm_post(struct vm *vm, enum vm_request request);
 void vm_fail(struct vm *vm, struct vcpu *v, enum outcome_kind kind, const char *text);
 int vm_control(struct vm *vm, struct error *err);
+/* For block_options.stalled; ctx is the vm. */
+void vm_disk_stalled(void *ctx, bool stalled, const char *path);
 int vm_load_guest(struct vm *vm, struct error *err);
 
 /* samples.c: take one; the host time of the next one (~0: none); all, by counter, of those that are

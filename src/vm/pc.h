@@ -10,6 +10,7 @@
 #include "dev/power.h"
 #include "host/clock.h"
 #include "host/display.h"
+#include "vm/disks.h"
 
 struct pc;
 
@@ -22,6 +23,7 @@ struct pc_options {
     const char *debugcon;    /* file for what firmware writes to its debug port, or NULL */
     const char *const *keys; /* scripts of --keys; needed by pc_create() only */
     unsigned nkeys;
+    const struct disks *disks; /* outlive the board */
     bool debug_exit;
     void (*quit)(void *ctx); /* the console's Ctrl-A X */
     void *quit_ctx;

@@ -127,7 +127,8 @@ static bool attach(struct vcpu_thread *t)
 }
 
 /* Leaves the engine and waits until the control loop lets the vCPUs go on, perhaps with another
- * engine: not while a request waits to be carried out. Returns false if the thread has to end. */
+ * engine: not while a request waits to be carried out, or a disk for space on the host. Returns
+ * false if the thread has to end. */
 static bool park(struct vcpu_thread *t, bool attached)
 {
     struct vm *vm = t->vm;
@@ -139,7 +140,7 @@ static bool park(struct vcpu_thread *t, bool attached)
     vcpu_clear(t->cpu, EVENT_STOP);
     vm->parked++;
     pthread_cond_broadcast(&vm->changed);
-    while (vm->park || (vm->requests && !vm->stop))
+    while (vm->park || ((vm->requests || vm->stalled) && !vm->stop))
         pthread_cond_wait(&vm->changed, &vm->lock);
     vm->parked--;
     bool stop = vm->stop;

@@ -68,7 +68,9 @@ static const struct power_ops power_ops = {
 
 static void quit(void *ctx)
 {
-    vm_post(ctx, REQUEST_QUIT);
+    struct vm *vm = ctx;
+    vm_post(vm, REQUEST_QUIT);
+    disks_stop(&vm->disks);
 }
 
 void vm_quit(struct vm *vm)
@@ -177,6 +179,7 @@ static int create_pc(struct vm *vm, struct error *err)
         .debugcon = vm->settings->debugcon,
         .keys = vm->settings->keys,
         .nkeys = vm->settings->nkeys,
+        .disks = &vm->disks,
         .debug_exit = vm->settings->debug_exit,
         .quit = quit,
         .quit_ctx = vm,
@@ -221,7 +224,9 @@ static int build(struct vm *vm, struct error *err)
     vm->machine.tc_size = s->tc_size;
     vm->machine.rdtsc = s->rdtsc;
     vm->machine.perf_map = s->perf_map;
-    rc = guestmem_create(s->mem_size, &vm->machine.mem, err);
+    rc = disks_open(&vm->disks, s, vm_disk_stalled, vm, err);
+    if (rc == 0)
+        rc = guestmem_create(s->mem_size, &vm->machine.mem, err);
     if (rc == 0)
         rc = guestmem_set_threads(vm->machine.mem, s->cpus, err);
     if (rc == 0)
@@ -295,6 +300,8 @@ int vm_run(struct vm *vm, struct vm_outcome *outcome, struct error *err)
     if (rc == 0)
         rc = screenshots_finish(vm, err);
     pc_close_console(vm->pc);
+    int finished = disks_finish(&vm->disks, vm->settings, rc == 0 ? err : NULL);
+    rc = rc < 0 ? rc : finished;
     *outcome = vm->outcome;
     return rc;
 }
@@ -305,6 +312,7 @@ void vm_destroy(struct vm *vm)
         return;
     if (vm->pc)
         pc_destroy(vm->pc);
+    disks_close(&vm->disks);
     if (vm->engine)
         vm->ops->destroy(vm->engine);
     for (unsigned i = 0; i < MAX_CPUS; i++)
