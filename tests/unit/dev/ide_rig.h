@@ -315,4 +315,71 @@ static inline void expect_end(struct ide_rig *t, u8 want_status, u8 want_error)
     assert_int_equal(intrq(t), 0);
 }
 
+/* --- a rig with disks, as most tests use it --- */
+
+#define SECTORS 20000
+
+#define TABLE 0x1000 /* of DMA descriptors, in guest memory */
+#define DATA  0x20000
+
+static inline int ide_setup(void **state)
+{
+    struct ide_rig *t = ide_rig_create();
+    t->disk[0][0] = test_block_create(SECTORS);
+    t->disk[1][0] = test_block_create(100);
+    t->disk[1][1] = test_block_create(200);
+    ide_rig_plug(t, 0);
+    *state = t;
+    return 0;
+}
+
+static inline int ide_teardown(void **state)
+{
+    ide_rig_destroy(*state);
+    return 0;
+}
+
+static inline u8 *sector(struct ide_rig *t, u64 lba)
+{
+    return t->disk[0][0]->data + lba * 512;
+}
+
+/* What was asked for is taken block by block, each announced by an interrupt. */
+static inline void take(struct ide_rig *t, u8 *buf, unsigned sectors, unsigned block)
+{
+    for (unsigned i = 0; i < sectors; i += block) {
+        unsigned n = MIN(block, sectors - i);
+        assert_int_equal(intrq(t), 1);
+        assert_int_equal(status(t), ST_OK | ST_DRQ);
+        assert_int_equal(intrq(t), 0);
+        pio_read(t, buf + 512ULL * i, 512 * n);
+    }
+    assert_int_equal(status(t), ST_OK);
+    assert_int_equal(intrq(t), 0);
+}
+
+static inline void give(struct ide_rig *t, const u8 *buf, unsigned sectors, unsigned block)
+{
+    for (unsigned i = 0; i < sectors; i += block) {
+        unsigned n = MIN(block, sectors - i);
+        assert_int_equal(intrq(t), i != 0);
+        assert_int_equal(status(t), ST_OK | ST_DRQ);
+        pio_write(t, buf + 512ULL * i, 512 * n);
+    }
+    expect_end(t, ST_OK, 0);
+}
+
+static inline void fill(u8 *buf, size_t len, u8 seed)
+{
+    for (size_t i = 0; i < len; i++)
+        buf[i] = (u8)(seed + i * 13 + i / 512);
+}
+
+static inline void identify(struct ide_rig *t, u16 *w, u8 device)
+{
+    taskfile(t, 0, 0, 0, device);
+    command(t, 0xec);
+    take(t, (u8 *)w, 1, 1);
+}
+
 #endif
