@@ -131,15 +131,12 @@ static bool not_here(const struct vga_regs *r, u16 port)
     return (port < PORT_ATTR && colour) || (port >= PORT_CRTC_COLOUR && !colour);
 }
 
-static u8 status1_read(struct vga *v)
-{
-    v->r.attr_data = false;
-    return vga_retrace_bits(&v->r, clock_now(v->clock));
-}
-
 u8 vga_port_read(struct vga *v, u16 port)
 {
     struct vga_regs *r = &v->r;
+    /* SeaBIOS's VGA BIOS counts on this at 0x3da when it has just set a monochrome mode. */
+    if (port == PORT_STATUS1_MONO || port == PORT_STATUS1_COLOUR)
+        r->attr_data = false;
     if (not_here(r, port))
         return 0xff;
     switch (port) {
@@ -151,7 +148,7 @@ u8 vga_port_read(struct vga *v, u16 port)
         return crtc_read(r);
     case PORT_STATUS1_MONO:
     case PORT_STATUS1_COLOUR:
-        return status1_read(v);
+        return vga_retrace_bits(r, clock_now(v->clock));
     case PORT_ATTR:
         return r->attr_index;
     case PORT_ATTR_READ:
