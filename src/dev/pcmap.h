@@ -53,6 +53,8 @@
 
 #define PC_DMA_FLOPPY 2
 
+#define PC_VIRTIO_SLOT 4 /* PCI device of the first virtio disk; one each */
+
 #define PC_IOAPIC_PINS 24
 #define PC_VGA_DEVFN   (2 << 3) /* PCI device 2 */
 #define PC_PCI_GSI     16       /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */

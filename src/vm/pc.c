@@ -6,6 +6,7 @@
 #include "vm/pc.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/timebase.h"
@@ -13,12 +14,14 @@
 #include "dev/acpi_pm.h"
 #include "dev/debug_exit.h"
 #include "dev/debugcon.h"
+#include "dev/fdc.h"
 #include "dev/fw_cfg.h"
 #include "dev/i440fx.h"
 #include "dev/i8042.h"
 #include "dev/i8237.h"
 #include "dev/i8254.h"
 #include "dev/i8259.h"
+#include "dev/ide.h"
 #include "dev/ioapic.h"
 #include "dev/lapic.h"
 #include "dev/mc146818.h"
@@ -29,6 +32,7 @@
 #include "dev/reset_ports.h"
 #include "dev/uart16550.h"
 #include "dev/vga.h"
+#include "dev/virtio_blk.h"
 #include "host/chardev.h"
 #include "host/keys.h"
 #include "vm/firmware.h"
@@ -43,6 +47,7 @@ struct pc {
     struct i8254 *pit;
     struct mc146818 *rtc;
     struct i8237 *dma;
+    struct fdc *fdc;
     struct i8042 *i8042;
     struct key_typist *typist;
     struct chardev *console;
@@ -53,6 +58,8 @@ struct pc {
     struct i440fx *i440fx;
     struct piix *piix;
     struct vga *vga;
+    struct ide *ide;
+    struct virtio_blk *virtio[MAX_DISKS];
     struct acpi_pm *acpi_pm;
     struct fw_cfg *fw_cfg;
     struct chardev *debugcon_out;
@@ -107,11 +114,21 @@ static int create_clocks(struct pc *pc, struct error *err)
     return mc146818_attach(pc->rtc, m->ports, err);
 }
 
-static int create_dma(struct pc *pc, struct error *err)
+static int create_dma_and_floppy(struct pc *pc, struct error *err)
 {
     struct machine *m = pc->opt.machine;
-    int rc = i8237_create(m->mem, &pc->dma, err);
-    return rc < 0 ? rc : i8237_attach(pc->dma, m->ports, err);
+    int rc;
+    if ((rc = i8237_create(m->mem, &pc->dma, err)) < 0 ||
+        (rc = i8237_attach(pc->dma, m->ports, err)) < 0)
+        return rc;
+    struct fdc_options opt = {
+        .dma = pc->dma,
+        .dma_channel = PC_DMA_FLOPPY,
+        .irq = isa_line(pc, PC_IRQ_FLOPPY),
+        .drive = {pc->opt.disks->floppy[0], pc->opt.disks->floppy[1]},
+    };
+    rc = fdc_create(&opt, &pc->fdc, err);
+    return rc < 0 ? rc : fdc_attach(pc->fdc, m->ports, err);
 }
 
 static int open_console(struct pc *pc, struct error *err)
@@ -169,6 +186,75 @@ static int create_pci(struct pc *pc, struct error *err)
         (rc = i440fx_create(m->mem, pc->pci, !pc->opt.firmware, &pc->i440fx, err)) < 0)
         return rc;
     return piix_create(pc->pci, pc->pirq, !pc->opt.firmware, &pc->piix, err);
+}
+
+/* CDs from the second channel's first place on, disks where there is room, from the first channel
+ * on. */
+static int place_ide(const struct disks *d, struct ide_drive drive[IDE_CHANNELS][IDE_UNITS],
+                     unsigned *used, struct error *err)
+{
+    struct ide_drive *slot = &drive[0][0];
+    const unsigned slots = IDE_CHANNELS * IDE_UNITS;
+    unsigned n = 0;
+    for (unsigned i = 0; i < MAX_CDROMS; i++)
+        if (d->cdrom[i])
+            slot[(slots / 2 + n++) % slots] = (struct ide_drive){d->cdrom[i], true};
+    *used = n;
+    for (unsigned i = 0, at = 0; i < MAX_DISKS; i++) {
+        if (!d->disk[i] || d->interface[i] != DISK_IDE)
+            continue;
+        while (at < slots && slot[at].block)
+            at++;
+        if (at == slots)
+            return error_set(err, EINVAL,
+                             "more than %u IDE disks and CDs; give some of the disks if=virtio",
+                             slots);
+        slot[at].block = d->disk[i];
+        ++*used;
+    }
+    return 0;
+}
+
+/* A guest that is loaded without firmware has no controller without a drive. */
+static int create_ide(struct pc *pc, struct error *err)
+{
+    struct machine *m = pc->opt.machine;
+    struct ide_options opt = {
+        .gm = m->mem,
+        .pci = pc->pci,
+        .irq = {isa_line(pc, PC_IRQ_IDE0), isa_line(pc, PC_IRQ_IDE1)},
+    };
+    unsigned used;
+    int rc = place_ide(pc->opt.disks, opt.drive, &used, err);
+    if (rc < 0 || (!used && !pc->opt.firmware))
+        return rc;
+    rc = ide_create(&opt, &pc->ide, err);
+    return rc < 0 ? rc : ide_attach(pc->ide, m->ports, err);
+}
+
+static int create_virtio(struct pc *pc, struct error *err)
+{
+    const struct disks *d = pc->opt.disks;
+    for (unsigned i = 0; i < MAX_DISKS; i++) {
+        unsigned slot = PC_VIRTIO_SLOT + i;
+        char serial[24];
+        if (!d->disk[i] || d->interface[i] != DISK_VIRTIO)
+            continue;
+        snprintf(serial, sizeof(serial), "ringer-disk-%u", i);
+        struct virtio_blk_options opt = {
+            .gm = pc->opt.machine->mem,
+            .ports = pc->opt.machine->ports,
+            .pci = pc->pci,
+            .devfn = PCI_DEVFN(slot, 0),
+            .intx = {.set = pirq_set, .ctx = pc->pirq, .n = slot * 4},
+            .block = d->disk[i],
+            .serial = serial,
+        };
+        int rc = virtio_blk_create(&opt, &pc->virtio[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 static int create_power(struct pc *pc, struct error *err)
@@ -236,9 +322,11 @@ static void set_without_firmware(struct pc *pc)
 static int (*const steps[])(struct pc *pc, struct error *err) = {
     create_interrupt_controllers,
     create_clocks,
-    create_dma,
+    create_dma_and_floppy,
     create_serial_and_keyboard,
     create_pci,
+    create_ide,
+    create_virtio,
     create_power,
     create_display,
     create_firmware_ports,
@@ -273,6 +361,9 @@ void pc_destroy(struct pc *pc)
     chardev_destroy(pc->debugcon_out);
     fw_cfg_destroy(pc->fw_cfg);
     acpi_pm_destroy(pc->acpi_pm);
+    for (unsigned i = 0; i < MAX_DISKS; i++)
+        virtio_blk_destroy(pc->virtio[i]);
+    ide_destroy(pc->ide);
     piix_destroy(pc->piix);
     i440fx_destroy(pc->i440fx);
     vga_destroy(pc->vga);
@@ -280,6 +371,7 @@ void pc_destroy(struct pc *pc)
     pirq_destroy(pc->pirq);
     reset_ports_destroy(pc->reset_ports);
     i8042_destroy(pc->i8042);
+    fdc_destroy(pc->fdc);
     i8237_destroy(pc->dma);
     pc_close_console(pc);
     uart16550_destroy(pc->com1);
@@ -300,11 +392,17 @@ void pc_reset(struct pc *pc)
     uart16550_reset(pc->com1);
     i8042_reset(pc->i8042);
     i8237_reset(pc->dma);
+    fdc_reset(pc->fdc);
     reset_ports_reset(pc->reset_ports);
     pirq_reset(pc->pirq);
     pci_reset(pc->pci);
     i440fx_reset(pc->i440fx);
     piix_reset(pc->piix);
+    if (pc->ide)
+        ide_reset(pc->ide);
+    for (unsigned i = 0; i < MAX_DISKS; i++)
+        if (pc->virtio[i])
+            virtio_blk_reset(pc->virtio[i]);
     vga_reset(pc->vga);
     acpi_pm_reset(pc->acpi_pm);
     fw_cfg_reset(pc->fw_cfg);

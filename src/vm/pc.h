@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cpu/state.h"
 #include "dev/power.h"
+#include "host/block.h"
 #include "host/clock.h"
 #include "host/display.h"
 #include "vm/disks.h"

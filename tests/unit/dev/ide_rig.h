@@ -111,9 +111,9 @@ static inline void test_block_destroy(struct block *block)
 /* Each sector begins with its number, and goes on with a pattern. */
 static inline struct test_block *test_block_create(u64 sectors)
 {
-    static const struct block_ops ops = {test_block_submit, test_block_destroy};
+    static const struct block_ops ops = {.submit = test_block_submit, .destroy = test_block_destroy};
     struct test_block *b = calloc(1, sizeof(*b));
-    b->block = (struct block){&ops, sectors * BLOCK_SECTOR, false};
+    b->block = (struct block){.ops = &ops, .size = sectors * BLOCK_SECTOR};
     b->bad_sector = UINT64_MAX / BLOCK_SECTOR;
     b->data = calloc(sectors ? sectors : 1, BLOCK_SECTOR);
     for (u64 s = 0; s < sectors; s++) {

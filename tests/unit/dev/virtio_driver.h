@@ -132,7 +132,7 @@ static inline void test_disk_destroy(struct block *b)
 
 static inline struct test_disk *test_disk_create(u64 size, enum test_disk_mode mode)
 {
-    static const struct block_ops ops = {test_disk_submit, test_disk_destroy};
+    static const struct block_ops ops = {.submit = test_disk_submit, .destroy = test_disk_destroy};
     struct test_disk *d = calloc(1, sizeof(*d));
     d->block = (struct block){.ops = &ops, .size = size};
     d->mode = mode;
