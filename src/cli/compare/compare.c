@@ -26,7 +26,6 @@ struct comparison {
     char path[512]; /* of the results file */
     double began;
     int signals; /* signalfd */
-    int caught;  /* the signal that interrupted, or 0 */
 };
 
 static double now(void)

@@ -33,12 +33,6 @@ bool summary_has(const struct summary *s, const char *suite, const char *guest, 
     return false;
 }
 
-double summary_nano(const struct summary *s, const char *system, const char *name)
-{
-    const struct measure *m = summary_find(s, "nano", "64", system, name);
-    return m ? m->median : NAN;
-}
-
 /* A new one, with no values. */
 static struct measure *add_measure(struct summary *s, const char *suite, const char *guest,
                                    const char *system, const char *name)

@@ -38,9 +38,6 @@ void summary_free(struct summary *s);
 const struct measure *summary_find(const struct summary *s, const char *suite, const char *guest,
                                    const char *system, const char *name);
 
-/* Median of a system's operation of the nano kernel; NAN: none. */
-double summary_nano(const struct summary *s, const char *system, const char *name);
-
 /* Has the system any measure in this suite and guest (NULL: any)? */
 bool summary_has(const struct summary *s, const char *suite, const char *guest, const char *system);
 
