@@ -9,7 +9,7 @@ CFLAGS   ?= -O2 -g
 # Clears and copies structures of some hundred bytes by stores, as all of today's processors like it, not by REP STOS.
 CFLAGS   += -mtune=skylake
 CFLAGS   += -std=gnu11 $(WARN) -fno-strict-aliasing -fno-omit-frame-pointer -pthread -Isrc -MMD -MP -D_GNU_SOURCE
-LDLIBS   := -lZydis -ljansson -luring -lnbd -lvncserver -lpng -lm -pthread
+LDLIBS   := -lZydis -ljansson -luring -lvncserver -lpng -lm -pthread
 ifdef SANITIZE
 CFLAGS   += -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS  += -fsanitize=address,undefined

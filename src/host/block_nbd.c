@@ -5,7 +5,6 @@
  * eventfd by which it is woken. Memory that is in several places is copied through one buffer.
  */
 #include <errno.h>
-#include <libnbd.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -14,11 +13,13 @@
 #include "base/log.h"
 #include "base/tunables.h"
 #include "host/block_impl.h"
+#include "host/nbd_library.h"
 #include "host/qemu_nbd.h"
 
 struct client {
     struct block block;
     struct block_stall stall;
+    struct nbd_library lib;
     struct nbd_handle *nbd;
     struct qemu_nbd server;
     bool has_server;
@@ -86,17 +87,17 @@ static i64 send_command(struct client *c, struct piece *p)
     struct block_request *r = p->r;
     u64 at = r->offset + r->moved;
     if (r->op == BLOCK_FLUSH)
-        return nbd_aio_flush(c->nbd, done, 0);
+        return c->lib.aio_flush(c->nbd, done, 0);
     if (r->op == BLOCK_DISCARD)
-        return nbd_aio_trim(c->nbd, p->length, at, done, 0);
+        return c->lib.aio_trim(c->nbd, p->length, at, done, 0);
     if (r->op == BLOCK_WRITE_ZEROES && c->can_zero)
-        return nbd_aio_zero(c->nbd, p->length, at, done, LIBNBD_CMD_FLAG_NO_HOLE);
+        return c->lib.aio_zero(c->nbd, p->length, at, done, LIBNBD_CMD_FLAG_NO_HOLE);
     u8 *memory = piece_memory(p);
     if (!memory)
         return -1;
     if (r->op == BLOCK_READ)
-        return nbd_aio_pread(c->nbd, memory, p->length, at, done, 0);
-    return nbd_aio_pwrite(c->nbd, memory, p->length, at, done, 0);
+        return c->lib.aio_pread(c->nbd, memory, p->length, at, done, 0);
+    return c->lib.aio_pwrite(c->nbd, memory, p->length, at, done, 0);
 }
 
 static void end_request(struct client *c, struct block_request *r, int result)
@@ -193,7 +194,7 @@ static bool collect(struct client *c)
 
 static void check_connection(struct client *c)
 {
-    if (c->lost || (!nbd_aio_is_dead(c->nbd) && !nbd_aio_is_closed(c->nbd)))
+    if (c->lost || (!c->lib.aio_is_dead(c->nbd) && !c->lib.aio_is_closed(c->nbd)))
         return;
     c->lost = true;
     char text[200];
@@ -206,9 +207,9 @@ static void check_connection(struct client *c)
 
 static void wait_for_events(struct client *c)
 {
-    unsigned direction = c->lost ? 0 : nbd_aio_get_direction(c->nbd);
+    unsigned direction = c->lost ? 0 : c->lib.aio_get_direction(c->nbd);
     struct pollfd fds[2] = {{.fd = c->wake_fd, .events = POLLIN},
-                            {.fd = c->lost ? -1 : nbd_aio_get_fd(c->nbd)}};
+                            {.fd = c->lost ? -1 : c->lib.aio_get_fd(c->nbd)}};
     if (direction & LIBNBD_AIO_DIRECTION_READ)
         fds[1].events |= POLLIN;
     if (direction & LIBNBD_AIO_DIRECTION_WRITE)
@@ -226,9 +227,9 @@ static void wait_for_events(struct client *c)
             return;
     }
     if (direction & LIBNBD_AIO_DIRECTION_READ && fds[1].revents & (POLLIN | POLLHUP | POLLERR))
-        nbd_aio_notify_read(c->nbd);
+        c->lib.aio_notify_read(c->nbd);
     else if (fds[1].revents & (POLLOUT | POLLHUP | POLLERR))
-        nbd_aio_notify_write(c->nbd);
+        c->lib.aio_notify_write(c->nbd);
 }
 
 static void *run(void *arg)
@@ -289,12 +290,13 @@ static void client_destroy(struct block *b)
         pthread_join(c->thread, NULL);
     }
     if (c->nbd) {
-        if (!c->lost && nbd_aio_is_ready(c->nbd))
-            nbd_shutdown(c->nbd, 0);
-        nbd_close(c->nbd);
+        if (!c->lost && c->lib.aio_is_ready(c->nbd))
+            c->lib.shutdown(c->nbd, 0);
+        c->lib.close(c->nbd);
     }
     if (c->has_server)
         qemu_nbd_end(&c->server);
+    nbd_library_unload(&c->lib);
     if (c->wake_fd >= 0)
         close(c->wake_fd);
     block_stall_free(&c->stall);
@@ -302,42 +304,49 @@ static void client_destroy(struct block *b)
     free(c);
 }
 
-static struct client *client_new(const struct block_options *opt)
+static int client_new(const struct block_options *opt, struct client **out, struct error *err)
 {
     static const struct block_ops ops = {
         .submit = client_submit, .stop = client_stop, .destroy = client_destroy};
     struct client *c = calloc(1, sizeof(*c));
     if (!c)
-        return NULL;
+        return error_set(err, ENOMEM, "%s: no memory for it", opt->path);
     c->block.ops = &ops;
     c->wake_fd = eventfd(0, EFD_CLOEXEC);
     pthread_mutex_init(&c->lock, NULL);
     block_queue_init(&c->incoming);
     block_queue_init(&c->ready);
     block_queue_init(&c->waiting);
-    if (block_stall_init(&c->stall, opt, opt->path) == 0 && c->wake_fd >= 0 &&
-        (c->nbd = nbd_create()) != NULL)
-        return c;
-    client_destroy(&c->block);
-    return NULL;
+    int rc = block_stall_init(&c->stall, opt, opt->path);
+    if (rc < 0 || c->wake_fd < 0)
+        rc = error_set(err, ENOMEM, "%s: no memory for it", opt->path);
+    else
+        rc = nbd_library_load(&c->lib, opt->path, err);
+    if (rc == 0 && !(c->nbd = c->lib.create()))
+        rc = error_set(err, ENOMEM, "%s: %s", opt->path, c->lib.get_error());
+    if (rc < 0)
+        client_destroy(&c->block);
+    else
+        *out = c;
+    return rc;
 }
 
 /* What the server offers; the connection is there. */
 static int begin(struct client *c, const struct block_options *opt, struct error *err)
 {
-    i64 length = nbd_get_size(c->nbd);
+    i64 length = c->lib.get_size(c->nbd);
     if (length <= 0)
         return error_set(err, EINVAL, "%s: the server says that it is empty", opt->path);
-    if (!opt->read_only && nbd_is_read_only(c->nbd) != 0)
+    if (!opt->read_only && c->lib.is_read_only(c->nbd) != 0)
         return error_set(err, EROFS,
                          "%s: the server lets nobody write to it; take it with ro or snapshot=on",
                          opt->path);
     c->length = (u64)length;
     c->block.size = align_up(c->length, BLOCK_SECTOR);
     c->block.read_only = opt->read_only;
-    c->can_flush = nbd_can_flush(c->nbd) > 0;
-    c->can_trim = nbd_can_trim(c->nbd) > 0;
-    c->can_zero = nbd_can_zero(c->nbd) > 0;
+    c->can_flush = c->lib.can_flush(c->nbd) > 0;
+    c->can_trim = c->lib.can_trim(c->nbd) > 0;
+    c->can_zero = c->lib.can_zero(c->nbd) > 0;
     int code = block_thread(&c->thread, "disk", run, c);
     if (code)
         return error_errno(err, code, "%s: cannot start what reads and writes it", opt->path);
@@ -347,12 +356,12 @@ static int begin(struct client *c, const struct block_options *opt, struct error
 
 int block_nbd_connect(const struct block_options *opt, struct block **out, struct error *err)
 {
-    struct client *c = client_new(opt);
-    int rc;
-    if (!c)
-        return error_set(err, ENOMEM, "%s: no memory for it", opt->path);
-    if (nbd_connect_uri(c->nbd, opt->path) < 0)
-        rc = error_set(err, ECONNREFUSED, "%s: %s", opt->path, nbd_get_error());
+    struct client *c;
+    int rc = client_new(opt, &c, err);
+    if (rc < 0)
+        return rc;
+    if (c->lib.connect_uri(c->nbd, opt->path) < 0)
+        rc = error_set(err, ECONNREFUSED, "%s: %s", opt->path, c->lib.get_error());
     else
         rc = begin(c, opt, err);
     if (rc < 0)
@@ -365,14 +374,15 @@ int block_nbd_connect(const struct block_options *opt, struct block **out, struc
 int block_nbd_serve(const struct block_options *opt, const char *format, struct block **out,
                     struct error *err)
 {
-    struct client *c = client_new(opt);
-    if (!c)
-        return error_set(err, ENOMEM, "%s: no memory for it", opt->path);
-    int rc = qemu_nbd_start(opt->path, format, opt->read_only, &c->server, err);
+    struct client *c;
+    int rc = client_new(opt, &c, err);
+    if (rc < 0)
+        return rc;
+    rc = qemu_nbd_start(opt->path, format, opt->read_only, &c->server, err);
     c->has_server = rc == 0;
-    if (rc == 0 && nbd_connect_socket(c->nbd, c->server.connection) < 0) {
+    if (rc == 0 && c->lib.connect_socket(c->nbd, c->server.connection) < 0) {
         char text[300];
-        qemu_nbd_message(&c->server, nbd_get_error(), text, sizeof(text));
+        qemu_nbd_message(&c->server, c->lib.get_error(), text, sizeof(text));
         rc = error_set(err, EIO, "%s: cannot be opened as a %s image: %s", opt->path, format, text);
     } else if (rc == 0) {
         rc = begin(c, opt, err);
