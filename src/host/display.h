@@ -40,6 +40,31 @@ struct display_source {
     void *ctx;
 };
 
+/* A back end: it shows what the source draws until it is destroyed, from a thread of its own. */
+struct display {
+    void (*destroy)(struct display *d);
+};
+
+static inline void display_destroy(struct display *d)
+{
+    if (d)
+        d->destroy(d);
+}
+
+/* A VNC server at addr: [HOST]:N, where N is a display number, or a port from 5900 on. Without HOST
+ * it listens on 127.0.0.1 only. password_file (or NULL) has in its first line what clients must
+ * know, of which RFB uses 8 characters. Keys and pointer go to the sink, whose functions may be
+ * NULL. */
+int display_vnc(const char *addr, const char *password_file, const struct display_source *source,
+                const struct input_sink *sink, struct display **out, struct error *err);
+
+/* Text modes drawn in the terminal behind these descriptors, whose keys go to the sink. Ctrl-A X
+ * calls quit(ctx) on the display's thread, Ctrl-A Ctrl-A sends Ctrl-A. The terminal is raw
+ * meanwhile (host/terminal.h). */
+int display_text(int in, int out_fd, const struct display_source *source,
+                 const struct input_sink *sink, void (*quit)(void *ctx), void *ctx,
+                 struct display **out, struct error *err);
+
 /* Gives *s this size, for draw(). A new size makes all rows changed, and black. False: no memory.
  */
 bool screen_resize(struct screen *s, unsigned width, unsigned height);
