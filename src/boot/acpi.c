@@ -105,10 +105,11 @@ static void put_processors(struct aml *a, unsigned ncpus)
     }
 }
 
-/* Which interrupt each pin of each PCI slot is wired to: (device, pin) to GSI, no link devices. */
-static void put_pci_routing(struct aml *a)
+/* Which interrupt each pin of each PCI slot is wired to: (device, pin) to interrupt, no link
+ * devices. */
+static void put_pci_routes(struct aml *a, const char *name, u32 (*interrupt)(u32 dev, u32 pin))
 {
-    aml_name(a, "_PRT");
+    aml_name(a, name);
     aml_package(a, PCI_DEVICES * PCI_PINS);
     for (u32 dev = 0; dev < PCI_DEVICES; dev++) {
         for (u32 pin = 0; pin < PCI_PINS; pin++) {
@@ -116,10 +117,41 @@ static void put_pci_routing(struct aml *a)
             aml_int(a, dev << 16 | 0xffff);
             aml_int(a, pin);
             aml_int(a, 0);
-            aml_int(a, PC_PCI_GSI + (dev + pin) % PCI_PINS);
+            aml_int(a, interrupt(dev, pin));
             aml_end(a);
         }
     }
+    aml_end(a);
+}
+
+static u32 apic_interrupt(u32 dev, u32 pin)
+{
+    return PC_PCI_GSI + (dev + pin) % PCI_PINS;
+}
+
+static u32 pic_interrupt(u32 dev, u32 pin)
+{
+    static const u8 route[PCI_PINS] = PC_PIRQ_ROUTE;
+    return route[(dev + pin + PCI_PINS - 1) % PCI_PINS];
+}
+
+/* By the routes of the mode that the system told \_PIC: 0 PICs, 1 I/O APIC. */
+static void put_pci_routing(struct aml *a)
+{
+    put_pci_routes(a, "PRTA", apic_interrupt);
+    put_pci_routes(a, "PRTP", pic_interrupt);
+    aml_method(a, "_PRT", 0);
+    aml_if_return(a, "PICF", "PRTA");
+    aml_return(a, "PRTP");
+    aml_end(a);
+}
+
+static void put_pic_mode(struct aml *a)
+{
+    aml_name(a, "PICF");
+    aml_int(a, 0);
+    aml_method(a, "_PIC", 1);
+    aml_store_arg0(a, "PICF");
     aml_end(a);
 }
 
@@ -214,6 +246,7 @@ static void build_dsdt(struct acpi_image *b)
     struct aml a;
     aml_init(&a, b->buf + b->len, sizeof(b->buf) - b->len);
     put_sleep_state(&a);
+    put_pic_mode(&a);
     aml_scope(&a, "_SB");
     put_processors(&a, b->ncpus);
     put_pci_root(&a);

@@ -16,7 +16,12 @@ enum aml_op {
     AML_SCOPE = 0x10,
     AML_BUFFER = 0x11,
     AML_PACKAGE = 0x12,
+    AML_METHOD = 0x14,
     AML_EXT = 0x5b,
+    AML_ARG0 = 0x68,
+    AML_STORE = 0x70,
+    AML_IF = 0xa0,
+    AML_RETURN = 0xa4,
     AML_EXT_DEVICE = 0x82,
 };
 
@@ -117,6 +122,36 @@ void aml_name(struct aml *a, const char *name)
 {
     put(a, AML_NAME, 1);
     put_name(a, name);
+}
+
+void aml_method(struct aml *a, const char *name, u8 args)
+{
+    put(a, AML_METHOD, 1);
+    open_body(a);
+    put_name(a, name);
+    put(a, args, 1);
+}
+
+void aml_store_arg0(struct aml *a, const char *name)
+{
+    put(a, AML_STORE, 1);
+    put(a, AML_ARG0, 1);
+    put_name(a, name);
+}
+
+void aml_return(struct aml *a, const char *name)
+{
+    put(a, AML_RETURN, 1);
+    put_name(a, name);
+}
+
+void aml_if_return(struct aml *a, const char *condition, const char *name)
+{
+    put(a, AML_IF, 1);
+    open_body(a);
+    put_name(a, condition);
+    aml_return(a, name);
+    aml_end(a);
 }
 
 void aml_int(struct aml *a, u64 value)

@@ -1,9 +1,9 @@
 /*
  * A writer of AML, ACPI's byte code (ACPI 6.4, 20.2): just what static tables need, that is names,
- * devices, packages, integers, strings and resource templates. Objects that contain others are
- * opened by a call and closed by aml_end(), which puts their length in front. Names have up to four
- * characters and are padded with '_'. The caller gives a buffer that is large enough; running out
- * of it is a bug.
+ * devices, packages, integers, strings, resource templates, and methods that choose between values.
+ * Objects that contain others are opened by a call and closed by aml_end(), which puts their length
+ * in front. Names have up to four characters and are padded with '_'. The caller gives a buffer
+ * that is large enough; running out of it is a bug.
  */
 #ifndef RINGER_BOOT_AML_H
 #define RINGER_BOOT_AML_H
@@ -29,6 +29,14 @@ void aml_end(struct aml *a);
 
 /* Name(name, ...): followed by one value. */
 void aml_name(struct aml *a, const char *name);
+
+/* A method of `args` arguments, closed by aml_end(). Of what it can do there is: store its argument
+ * 0 in a named object; if a named object is not 0, return another one, whose name it is; return
+ * one. */
+void aml_method(struct aml *a, const char *name, u8 args);
+void aml_store_arg0(struct aml *a, const char *name);
+void aml_if_return(struct aml *a, const char *condition, const char *name);
+void aml_return(struct aml *a, const char *name);
 
 /* Values. */
 void aml_int(struct aml *a, u64 value);

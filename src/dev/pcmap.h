@@ -57,6 +57,13 @@
 
 #define PC_IOAPIC_PINS 24
 #define PC_VGA_DEVFN   (2 << 3) /* PCI device 2 */
-#define PC_PCI_GSI     16       /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
+/* ISA interrupts that PIRQA# to PIRQD# lead to: as SeaBIOS sets the routes, and as they are without
+ * firmware. */
+#define PC_PIRQ_ROUTE                                                                              \
+    {                                                                                              \
+        10, 10, 11, 11                                                                             \
+    }
+
+#define PC_PCI_GSI 16 /* pin p (0 = INTA#) of PCI device d: PC_PCI_GSI + (d + p) % 4 */
 
 #endif

@@ -78,7 +78,7 @@ static void written(void *ctx, unsigned offset, unsigned size)
 static int add_function(struct piix *x, const struct board_function *b, bool routed,
                         struct error *err)
 {
-    static const u8 route[ROUTES] = PIIX_ROUTE;
+    static const u8 route[ROUTES] = PC_PIRQ_ROUTE;
     struct pci_function f;
     pci_function_init(&f, VENDOR_INTEL, b->device, b->class_code, b->revision);
     for (const struct config_row *r = b->row; r < b->row + b->rows; r++) {

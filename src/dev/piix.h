@@ -8,17 +8,10 @@
 #include "dev/pci.h"
 #include "dev/pirq.h"
 
-/* ISA interrupts that PIRQA# to PIRQD# lead to in a guest without firmware, as SeaBIOS chooses
- * them. */
-#define PIIX_ROUTE                                                                                 \
-    {                                                                                              \
-        10, 10, 11, 11                                                                             \
-    }
-
 struct piix;
 
 /* Adds the functions to pci. Its route registers set pirq's routes; routed: after reset to
- * PIIX_ROUTE, else off. */
+ * PC_PIRQ_ROUTE, else off. */
 int piix_create(struct pci_bus *pci, struct pirq *pirq, bool routed, struct piix **out,
                 struct error *err);
 void piix_destroy(struct piix *x);

@@ -310,7 +310,7 @@ static int create_debug_ports(struct pc *pc, struct error *err)
  */
 static void set_without_firmware(struct pc *pc)
 {
-    static const u8 route[] = PIIX_ROUTE;
+    static const u8 route[] = PC_PIRQ_ROUTE;
     u32 levels = 0;
     for (unsigned n = 0; n < ARRAY_SIZE(route); n++)
         levels |= 1u << route[n];

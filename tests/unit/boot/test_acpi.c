@@ -130,7 +130,7 @@ static void bad_cpu_count(void **state)
 
 struct reader {
     const u8 *p, *end;
-    unsigned devices, packages;
+    unsigned devices, packages, methods;
 };
 
 static u8 next(struct reader *r)
@@ -204,10 +204,38 @@ static void read_value(struct reader *r)
     }
 }
 
+/* Store (Arg0, name); If (name) { ... }; Return (name) */
+static void read_statements(struct reader *r, const u8 *end)
+{
+    while (r->p < end) {
+        u8 op = next(r);
+        if (op == 0x70) {
+            assert_int_equal(next(r), 0x68);
+            read_name(r);
+        } else if (op == 0xa0) {
+            const u8 *inner = package_end(r);
+            read_name(r);
+            read_statements(r, inner);
+        } else {
+            assert_int_equal(op, 0xa4);
+            read_name(r);
+        }
+    }
+    assert_ptr_equal(r->p, end);
+}
+
 static void read_objects(struct reader *r, const u8 *end)
 {
     while (r->p < end) {
         u8 op = next(r);
+        if (op == 0x14) {
+            const u8 *inner = package_end(r);
+            read_name(r);
+            assert_in_range(next(r), 0, 1); /* arguments */
+            read_statements(r, inner);
+            r->methods++;
+            continue;
+        }
         if (op == 0x08) {
             read_name(r);
             read_value(r);
@@ -236,9 +264,67 @@ static void aml(void **state)
     assert_true(guestmem_read(f->gm, t.fadt.dsdt, buf, t.dsdt_len));
     struct reader r = {.p = buf + 36, .end = buf + t.dsdt_len};
     read_objects(&r, r.end);
-    assert_int_equal(r.devices, 2 + 1 + 1 + 7);   /* CPUs, PCI, ISA bridge, what is on it */
-    assert_int_equal(r.packages, 1 + 1 + 32 * 4); /* _S5, _PRT and its entries */
+    assert_int_equal(r.devices, 2 + 1 + 1 + 8);         /* CPUs, PCI, ISA bridge, what is on it */
+    assert_int_equal(r.packages, 1 + 2 * (1 + 32 * 4)); /* _S5, _PRT's two and their entries */
+    assert_int_equal(r.methods, 2);
     fixture_destroy(f);
+}
+
+/* The files for firmware, as its loader script makes tables of them, are the same tables. */
+static void loader_script(void **state)
+{
+    struct fixture *f = fixture_create(4 * MIB);
+    struct acpi_options opt = {.ncpus = 2};
+    struct acpi_files *files = malloc(sizeof(*files));
+    struct tables t = find_tables(f);
+    unsigned pointers = 0, sums = 0;
+    (void)state;
+    acpi_files_build(files, &opt);
+    assert_int_equal(files->loader_size % 128, 0);
+    for (u8 *c = files->loader; c < files->loader + files->loader_size; c += 128) {
+        u32 command = (u32)load_le(c, 4);
+        if (command == 2) { /* add pointer; the tables' file will lie at f->acpi_addr */
+            u8 *file = strcmp((char *)c + 4, ACPI_FILE_RSDP) ? files->tables : files->rsdp;
+            u8 *field = file + load_le(c + 116, 4);
+            assert_string_equal((char *)c + 60, ACPI_FILE_TABLES);
+            store_le(field, load_le(field, c[120]) + f->acpi_addr, c[120]);
+            pointers++;
+        } else if (command == 3) {
+            u8 *file = strcmp((char *)c + 4, ACPI_FILE_RSDP) ? files->tables : files->rsdp, sum = 0;
+            for (u32 n = 0; n < load_le(c + 68, 4); n++)
+                sum = (u8)(sum + file[load_le(c + 64, 4) + n]);
+            file[load_le(c + 60, 4)] -= sum;
+            sums++;
+        } else {
+            assert_int_equal(command, 1);
+        }
+    }
+    assert_int_equal(pointers, 3 + 2 * 2 + 2); /* FADT, RSDT and XSDT, RSDP */
+    assert_int_equal(sums, 5 + 2);
+    assert_memory_equal(files->tables, guestmem_hva(f->gm, f->acpi_addr, files->tables_size, false),
+                        files->tables_size);
+    assert_memory_equal(files->rsdp, &t.rsdp, sizeof(t.rsdp));
+    free(files);
+    fixture_destroy(f);
+}
+
+static void smbios(void **state)
+{
+    struct smbios_files f;
+    unsigned count = 0, longest = 0;
+    (void)state;
+    smbios_build(&f, 5 * GIB, 16, "1.2.3");
+    for (u8 *p = f.tables; p < f.tables + f.tables_size; count++) {
+        u8 *start = p;
+        for (p += p[1]; p[0] || p[1]; p++)
+            assert_true(p + 2 < f.tables + f.tables_size);
+        p += 2;
+        longest = MAX(longest, (unsigned)(p - start));
+    }
+    assert_int_equal(count, 3 + 16 + 3 + 2);
+    assert_int_equal(load_le(f.anchor + 0x08, 2), longest);
+    assert_int_equal(load_le(f.anchor + 0x16, 2), f.tables_size);
+    assert_int_equal(load_le(f.anchor + 0x1c, 2), count);
 }
 
 int main(int argc, char **argv)
@@ -257,7 +343,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(structure),    cmocka_unit_test(fixed_hardware),
         cmocka_unit_test(madt_entries), cmocka_unit_test(bad_cpu_count),
-        cmocka_unit_test(aml),
+        cmocka_unit_test(aml),          cmocka_unit_test(loader_script),
+        cmocka_unit_test(smbios),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
