@@ -102,9 +102,9 @@ static inline void model_cut(struct model *m, struct model_slot *s)
 
 static inline void model_start(struct model *m, struct model_slot *s)
 {
-    static const enum block_op ops[] = {BLOCK_READ,  BLOCK_READ,  BLOCK_READ,    BLOCK_WRITE,
-                                        BLOCK_WRITE, BLOCK_WRITE, BLOCK_DISCARD, BLOCK_WRITE_ZEROES,
-                                        BLOCK_FLUSH};
+    static const enum block_op ops[] = {BLOCK_READ,    BLOCK_READ,         BLOCK_READ,
+                                        BLOCK_WRITE,   BLOCK_WRITE,        BLOCK_WRITE,
+                                        BLOCK_DISCARD, BLOCK_WRITE_ZEROES, BLOCK_FLUSH};
     u64 sectors = m->size / BLOCK_SECTOR;
     u64 longest = model_random(m, 3) ? 16 : MODEL_LENGTH / BLOCK_SECTOR;
     u64 length = 1 + model_random(m, MIN(longest, sectors));

@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 
 #include "block_model.h"
 #include "host/block_impl.h"
@@ -361,8 +361,8 @@ static void qemu_and_we_see_each_other(void **state)
         unlink(f.path);
         skip();
     }
-    snprintf(command, sizeof(command), "qemu-io -f raw -c 'read 0 512' %s > build/test-block.out 2>&1",
-             f.path);
+    snprintf(command, sizeof(command),
+             "qemu-io -f raw -c 'read 0 512' %s > build/test-block.out 2>&1", f.path);
     struct block *b = open_path(f.path, false, false);
     assert_int_not_equal(system(command), 0);
     block_destroy(b);
@@ -415,6 +415,73 @@ static void opening_says_what_is_wrong(void **state)
         assert_false(can_open(f.path, true, false, &err));
         assert_non_null(strstr(err.text, "Permission denied"));
     }
+    unlink(f.path);
+}
+
+/* cachestat(2), of Linux 6.5, which has no wrapper in libc yet. */
+#define SYS_CACHESTAT 451
+
+struct cache_pages {
+    u64 cached, dirty, writeback, evicted, recently_evicted;
+};
+
+static bool count_pages(const struct file *f, struct cache_pages *pages)
+{
+    struct {
+        u64 offset, length;
+    } range = {0, f->size};
+    int fd = open(f->path, O_RDONLY);
+    assert_true(fd >= 0);
+    bool able = syscall(SYS_CACHESTAT, fd, &range, pages, 0) == 0;
+    close(fd);
+    return able;
+}
+
+static void a_flush_ends_when_all_is_written_out(void **state)
+{
+    (void)state;
+    u8 *bytes = calloc(1, SIZE);
+    struct cache_pages pages;
+    bool tried = false;
+    for (enum block_engine e = BLOCK_ENGINE_ANY; e <= BLOCK_ENGINE_THREADS; e++) {
+        struct file f = make_file(SIZE);
+        struct block *b = open_raw(&f, e, false);
+        assert_int_equal(block_write(b, 0, bytes, SIZE), 0);
+        if (count_pages(&f, &pages) && pages.dirty) {
+            tried = true;
+            assert_int_equal(block_flush(b), 0);
+            assert_true(count_pages(&f, &pages));
+            assert_int_equal(pages.dirty + pages.writeback, 0);
+        }
+        block_destroy(b);
+        unlink(f.path);
+    }
+    free(bytes);
+    if (!tried)
+        skip();
+}
+
+/* libc's, which the back end calls, as long as the host's disk is good. */
+static bool disk_is_bad;
+
+int fdatasync(int fd)
+{
+    errno = EIO;
+    return disk_is_bad ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+/* The kernel drops what it can't write, and the next fdatasync() succeeds. */
+static void no_flush_succeeds_after_one_that_failed(void **state)
+{
+    (void)state;
+    struct file f = make_file(4096);
+    struct block *b = open_raw(&f, BLOCK_ENGINE_THREADS, false);
+    assert_int_equal(block_flush(b), 0);
+    disk_is_bad = true;
+    assert_int_equal(block_flush(b), -EIO);
+    disk_is_bad = false;
+    assert_int_equal(block_flush(b), -EIO);
+    block_destroy(b);
     unlink(f.path);
 }
 
@@ -474,6 +541,8 @@ int main(void)
         cmocka_unit_test(an_image_has_one_writer_or_readers),
         cmocka_unit_test(qemu_and_we_see_each_other),
         cmocka_unit_test(opening_says_what_is_wrong),
+        cmocka_unit_test(a_flush_ends_when_all_is_written_out),
+        cmocka_unit_test(no_flush_succeeds_after_one_that_failed),
         cmocka_unit_test(drain_waits_for_requests_of_callbacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,8 +111,7 @@ static void formats_follow_model(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(formats); i++) {
         char path[200];
         snprintf(path, sizeof(path), "%s/a:b %s", directory, formats[i]);
-        assert_int_equal(
-            shell("qemu-img create -q -f %s '%s' %llu", formats[i], path, SIZE), 0);
+        assert_int_equal(shell("qemu-img create -q -f %s '%s' %llu", formats[i], path, SIZE), 0);
         struct block *b = open_image(path);
         struct model m;
         assert_true(b->size >= SIZE);
@@ -121,9 +120,8 @@ static void formats_follow_model(void **state)
         assert_int_equal(block_flush(b), 0);
         block_destroy(b);
         /* All of it is in the file when block_destroy() returns. */
-        assert_int_equal(shell("qemu-img convert -f %s -O raw '%s' '%s'", formats[i], path,
-                               name("raw")),
-                         0);
+        assert_int_equal(
+            shell("qemu-img convert -f %s -O raw '%s' '%s'", formats[i], path, name("raw")), 0);
         u8 *bytes = calloc(1, m.size);
         int fd = open(name("raw"), O_RDONLY);
         assert_true(fd >= 0 && bytes);
@@ -167,7 +165,8 @@ static void what_cannot_be_served_is_said(void **state)
     struct block *b, *other;
     struct error err;
     const char *path = name("image");
-    assert_int_equal(shell("printf 'QFI\\373\\0\\0\\0\\3' > '%s'; truncate -s 1M '%s'", path, path), 0);
+    assert_int_equal(shell("printf 'QFI\\373\\0\\0\\0\\3' > '%s'; truncate -s 1M '%s'", path, path),
+                     0);
     assert_true(try_open(path, false, &b, &err) < 0);
     assert_non_null(strstr(err.text, path));
     assert_non_null(strstr(err.text, "as a qcow2 image: qemu-nbd: "));
@@ -325,8 +324,7 @@ static void a_full_server_is_waited_for(void **state)
     pid_t pid = start_nbdkit((char *[]){"memory", "3M", "--filter=error", "error-pwrite=ENOSPC",
                                         "error-pwrite-rate=100%", file, NULL});
     struct seen seen = {0};
-    struct block_options opt = {
-        .path = address(), .stalled = on_stalled, .stalled_ctx = &seen};
+    struct block_options opt = {.path = address(), .stalled = on_stalled, .stalled_ctx = &seen};
     struct block *b;
     struct error err;
     pthread_t thread;

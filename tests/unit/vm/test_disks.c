@@ -17,7 +17,8 @@
 #include "mem/guestmem.h"
 #include "vm/machine.h"
 
-#define COUNTER 0x500
+#define COUNTER    0x500
+#define IMAGE_SIZE (4 << 20)
 
 struct run {
     struct settings s;
@@ -54,15 +55,12 @@ static void create(struct run *r, const char *engine)
 {
     static const u8 code[] = {0x66, 0xff, 0x06, 0x00, 0x05, /* inc dword [0x500] */
                               0xeb, 0xf9};                  /* and again */
-    *r = (struct run){.s = {.engine = engine,
-                            .mem_size = 4 * MIB,
-                            .cpus = 1,
-                            .serial = "none",
-                            .slow_time = 1},
-                      .kernel = "/tmp/ringer-kernel-XXXXXX",
-                      .image = "/tmp/ringer-image-XXXXXX"};
+    *r = (struct run){
+        .s = {.engine = engine, .mem_size = 4 * MIB, .cpus = 1, .serial = "none", .slow_time = 1},
+        .kernel = "/tmp/ringer-kernel-XXXXXX",
+        .image = "/tmp/ringer-image-XXXXXX"};
     make_file(r->kernel, code, sizeof(code), sizeof(code));
-    make_file(r->image, "", 0, 65536);
+    make_file(r->image, "", 0, IMAGE_SIZE);
     r->s.boot = (struct boot_options){
         .kernel = r->kernel, .raw = true, .raw_addr = 0x7c00, .raw_entry = 0x7c00};
     r->s.disks[0] = (struct disk_settings){.path = r->image, .interface = DISK_VIRTIO};
@@ -246,20 +244,16 @@ static void what_was_submitted_is_written_at_the_end(void **state)
     struct chain c = {.b = r.vm->disks.disk[0]};
     memset(c.bytes, 0x3c, sizeof(c.bytes));
     c.iov = (struct iovec){c.bytes, 512};
-    c.r = (struct block_request){.op = BLOCK_WRITE,
-                                 .length = 512,
-                                 .iov = &c.iov,
-                                 .niov = 1,
-                                 .done = next_sector,
-                                 .ctx = &c};
+    c.r = (struct block_request){
+        .op = BLOCK_WRITE, .length = 512, .iov = &c.iov, .niov = 1, .done = next_sector, .ctx = &c};
     block_submit(c.b, &c.r);
     vm_quit(r.vm);
     join(&r, OUTCOME_QUIT);
-    u8 *bytes = malloc(65536);
+    u8 *bytes = malloc(IMAGE_SIZE);
     int fd = open(r.image, O_RDONLY);
     assert_true(fd >= 0 && bytes);
-    assert_int_equal(read(fd, bytes, 65536), 65536);
-    for (unsigned i = 0; i < 65536; i++)
+    assert_int_equal(read(fd, bytes, IMAGE_SIZE), IMAGE_SIZE);
+    for (unsigned i = 0; i < IMAGE_SIZE; i++)
         assert_int_equal(bytes[i], 0x3c);
     close(fd);
     free(bytes);
