@@ -355,6 +355,7 @@ int virtio_blk_create(const struct virtio_blk_options *opt, struct virtio_blk **
         .pci = opt->pci,
         .devfn = opt->devfn,
         .intx = opt->intx,
+        .apics = opt->apics,
         .ops = &blk_ops,
         .ctx = b,
         .pci_id = PCI_ID,

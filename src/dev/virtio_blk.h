@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "cpu/irq.h"
+#include "dev/lapic.h"
 #include "dev/pci.h"
 #include "host/block.h"
 #include "mem/guestmem.h"
@@ -20,9 +21,10 @@ struct virtio_blk_options {
     struct port_bus *ports;
     struct pci_bus *pci;
     u8 devfn;
-    struct irq_line intx; /* INTA#, a level */
-    struct block *block;  /* stays the caller's, who destroys it after the device */
-    const char *serial;   /* at most 20 characters count; NULL: none */
+    struct irq_line intx;    /* INTA#, a level */
+    struct lapic_bus *apics; /* for MSI-X; NULL: without */
+    struct block *block;     /* stays the caller's, who destroys it after the device */
+    const char *serial;      /* at most 20 characters count; NULL: none */
 };
 
 /* Adds the function to the bus. Before the guest runs. */

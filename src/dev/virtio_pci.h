@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "cpu/irq.h"
+#include "dev/lapic.h"
 #include "dev/pci.h"
 #include "dev/virtqueue.h"
 #include "mem/guestmem.h"
@@ -37,7 +38,8 @@ struct virtio_pci_options {
     struct port_bus *ports;
     struct pci_bus *pci;
     u8 devfn;
-    struct irq_line intx; /* INTA#, a level */
+    struct irq_line intx;    /* INTA#, a level */
+    struct lapic_bus *apics; /* for MSI-X, one vector per queue and one more; NULL: no MSI-X */
     const struct virtio_device_ops *ops;
     void *ctx;
     u16 pci_id; /* 0x1000 to 0x103f */

@@ -24,6 +24,7 @@
 #define DEVFN      PCI_DEVFN(3, 0)
 #define PORTS      0xc000
 #define BAR        0xe0000000ULL
+#define MSIX       0xe1000000ULL
 #define RING       0x10000ULL /* descriptors; 0x800 on the available ring; 0x1000 on the used one */
 #define TABLE      0x20000ULL /* indirect descriptors */
 #define HEAD       0x30000ULL /* headers and statuses */
@@ -37,6 +38,9 @@ struct guest {
     struct port_bus *ports;
     struct pci_bus *pci;
     struct reset_ports *reset;
+    struct machine machine;
+    struct clock *clock;
+    struct lapic_bus *apics;
     struct virtio_blk *blk;
     struct mem_region *over;
     u16 avail_idx, next_desc;
@@ -193,6 +197,7 @@ static void config(struct guest *g, unsigned offset, u32 value, unsigned size)
 static void place(struct guest *g)
 {
     config(g, 0x10, PORTS, 4);
+    config(g, 0x14, MSIX, 4);
     config(g, 0x20, BAR, 4);
     config(g, 0x04, 7, 2);
 }
@@ -348,10 +353,13 @@ static void start(struct guest *g)
     totals.resets++;
     g->indirect = features & BIT(28);
     place(g);
+    config(g, 0x9a, one_in(r, 2) ? 0x8000 : 0, 2); /* MSI-X */
     if (one_in(r, 3))
         start_legacy(g, (u32)features);
     else
         start_modern(g, features | BIT(32));
+    st(g, BAR + 16, rnd_below(r, 3), 2);
+    st(g, BAR + 26, rnd_below(r, 3), 2);
 }
 
 /* --- a run --- */
@@ -362,6 +370,10 @@ static void register_access(struct guest *g)
     struct rng *r = &g->rng;
     unsigned size = 1u << rnd_below(r, 4);
     u64 off = part[rnd_below(r, 5)] + rnd_below(r, one_in(r, 4) ? 0x1000 : 68), value = number(r);
+    if (one_in(r, 4)) {
+        st(g, MSIX + rnd_below(r, 36), one_in(r, 2) ? 0xfee00000 | (value & 0xfff) : value, size);
+        ld(g, MSIX + (one_in(r, 2) ? 0x800 : 0) + rnd_below(r, 36), size);
+    }
     if (one_in(r, 2)) {
         if (one_in(r, 2))
             ld(g, BAR + off, size);
@@ -384,7 +396,7 @@ static void config_access(struct guest *g)
 {
     struct rng *r = &g->rng;
     unsigned offset =
-        one_in(r, 2) ? 0x84 + (unsigned)rnd_below(r, 20) : (unsigned)rnd_below(r, 256);
+        one_in(r, 2) ? 0x84 + (unsigned)rnd_below(r, 32) : (unsigned)rnd_below(r, 256);
     unsigned size = 1u << rnd_below(r, 3);
     if (one_in(r, 2)) {
         config(g, offset, (u32)number(r), size);
@@ -525,12 +537,19 @@ static void create(struct guest *g, u64 seed)
     must(pci_attach(g->pci, g->ports, &err));
     must(
         mem_region_memory(g->gm, LAYER_BOARD, PAGE_SIZE, one_in(&g->rng, 2), NULL, &g->over, &err));
+    struct vcpu *v = aligned_alloc(64, align_up(sizeof(*v), 64));
+    memset(v, 0, sizeof(*v));
+    g->machine.ncpus = 1;
+    g->machine.vcpu[0] = v;
+    g->clock = clock_create_manual();
+    must(lapic_bus_create(&g->machine, g->clock, &g->apics, &err));
     struct virtio_blk_options opt = {
         .gm = g->gm,
         .ports = g->ports,
         .pci = g->pci,
         .devfn = DEVFN,
         .intx = {line, NULL, 0},
+        .apics = g->apics,
         .block = &g->block,
     };
     must(virtio_blk_create(&opt, &g->blk, &err));
@@ -539,6 +558,9 @@ static void create(struct guest *g, u64 seed)
 static void destroy(struct guest *g)
 {
     virtio_blk_destroy(g->blk);
+    lapic_bus_destroy(g->apics);
+    clock_destroy(g->clock);
+    free(g->machine.vcpu[0]);
     pci_destroy(g->pci);
     reset_ports_destroy(g->reset);
     portbus_destroy(g->ports);

@@ -208,7 +208,8 @@ static inline void cfg_out(struct driver *d, unsigned offset, u32 value, unsigne
     port_out(d->r.bus, (u16)(0xcfc + offset % 4), value, size);
 }
 
-static inline void driver_create(struct driver *d, enum test_disk_mode mode, bool read_only)
+static inline void driver_create(struct driver *d, enum test_disk_mode mode, bool read_only,
+                                 struct lapic_bus *apics)
 {
     struct error err;
     memset(d, 0, sizeof(*d));
@@ -225,6 +226,7 @@ static inline void driver_create(struct driver *d, enum test_disk_mode mode, boo
         .pci = d->pci,
         .devfn = DRV_DEVFN,
         .intx = rig_line(&d->r, 0),
+        .apics = apics,
         .block = &d->disk->block,
         .serial = "ringer-disk-0",
     };
@@ -456,7 +458,7 @@ static inline u8 request(struct driver *d, u32 type, u64 sector, u64 gpa, u32 le
 static inline int setup_mode(void **state, enum test_disk_mode mode, bool read_only)
 {
     struct driver *d = malloc(sizeof(*d));
-    driver_create(d, mode, read_only);
+    driver_create(d, mode, read_only, NULL);
     driver_place(d);
     *state = d;
     return 0;
