@@ -34,6 +34,7 @@ enum rtc_reg {
     RTC_B = 0x0b,
     RTC_C = 0x0c,
     RTC_D = 0x0d,
+    CMOS_FLOPPIES = 0x10, /* types: first drive in the upper half */
     CMOS_EQUIPMENT = 0x14,
     CMOS_BASE_MEMORY = 0x15,     /* KiB */
     CMOS_EXTENDED_MEMORY = 0x17, /* KiB above 1 MiB; again at 0x30 */
@@ -41,6 +42,8 @@ enum rtc_reg {
     CMOS_EXTENDED_AGAIN = 0x30,
     RTC_CENTURY = 0x32,
     CMOS_ABOVE_16M = 0x34, /* 64 KiB units */
+    CMOS_BOOT_3 = 0x38,    /* third device in the upper half */
+    CMOS_BOOT_12 = 0x3d,   /* second, first */
     CMOS_ABOVE_4G = 0x5b,  /* 64 KiB units, 3 bytes */
     CMOS_CPUS = 0x5f,      /* less one */
 };
@@ -60,7 +63,10 @@ enum rtc_reg {
 #define C_FLAGS       0x70 /* PF, AF, UF: same bits as the enables in B */
 #define D_VALID       0x80
 
-#define CMOS_EQUIPMENT_FPU 0x02
+#define EQUIPMENT_FLOPPY       0x01
+#define EQUIPMENT_FPU          0x02
+#define EQUIPMENT_MOUSE        0x04
+#define EQUIPMENT_TWO_FLOPPIES 0x40
 
 #define ALARM_ANY    0xc0 /* 3.6.2.1: both top bits set: don't care */
 #define HOUR_PM      0x80
@@ -394,7 +400,36 @@ static const struct port_ops cmos_ops = {cmos_in, cmos_out};
 
 /* --- life --- */
 
-/* What a PC's firmware finds in CMOS: equipment and memory sizes. */
+/* In the form of QEMU's pc machine, which SeaBIOS reads. */
+static u8 boot_code(char letter)
+{
+    static const char letters[] = "?acdn";
+    const char *at = letter ? strchr(letters, letter) : NULL;
+    return at ? (u8)(at - letters) : 0;
+}
+
+static void cmos_boot_order(struct mc146818 *r, const char *order)
+{
+    u8 code[3] = {0};
+    for (unsigned i = 0; order && i < ARRAY_SIZE(code) && order[i]; i++)
+        code[i] = boot_code(order[i]);
+    r->cmos[CMOS_BOOT_12] = (u8)(code[1] << 4 | code[0]);
+    r->cmos[CMOS_BOOT_3] = (u8)(code[2] << 4);
+}
+
+static void cmos_drives(struct mc146818 *r, const u8 floppy[2])
+{
+    u8 equipment = EQUIPMENT_FPU | EQUIPMENT_MOUSE;
+    if (floppy[0] || floppy[1])
+        equipment |= EQUIPMENT_FLOPPY;
+    if (floppy[0] && floppy[1])
+        equipment |= EQUIPMENT_TWO_FLOPPIES;
+    r->cmos[CMOS_FLOPPIES] = (u8)(floppy[0] << 4 | floppy[1]);
+    r->cmos[CMOS_EQUIPMENT] = equipment;
+}
+
+/* What a PC's firmware finds in CMOS: equipment and memory sizes. Types of hard disks stay 0:
+ * firmware asks the disks. */
 static void cmos_fill(struct mc146818 *r, const struct mc146818_config *config)
 {
     u64 low = MIN(config->ram_size, RAM_LOW_MAX);
@@ -403,7 +438,8 @@ static void cmos_fill(struct mc146818 *r, const struct mc146818_config *config)
     u64 above_16m = low > 16 * MIB ? low - 16 * MIB : 0;
     u64 extended = MIN(above_1m / KIB, 0xffff);
     unsigned sum = 0;
-    r->cmos[CMOS_EQUIPMENT] = CMOS_EQUIPMENT_FPU;
+    cmos_drives(r, config->floppy);
+    cmos_boot_order(r, config->boot_order);
     store_le(&r->cmos[CMOS_BASE_MEMORY], 640, 2);
     store_le(&r->cmos[CMOS_EXTENDED_MEMORY], extended, 2);
     store_le(&r->cmos[CMOS_EXTENDED_AGAIN], extended, 2);

@@ -17,6 +17,12 @@ struct mc146818_config {
     i64 start_realtime_ns; /* wall clock at guest time 0 (struct timebase) */
     u64 ram_size;          /* for the memory size bytes that firmware reads */
     unsigned ncpus;
+    /* Types of the floppy drives, as fdc_drive_type() has them (0: not there). */
+    u8 floppy[2];
+    /* What firmware boots from, in this order, if it isn't told by other means: up to three of a
+     * (floppy), c (hard disk), d (CD), n (network); others count as nothing. NULL: it is to know
+     * itself. */
+    const char *boot_order;
 };
 
 int mc146818_create(const struct mc146818_config *config, struct clock *clock, struct irq_line irq,

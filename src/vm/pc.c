@@ -97,6 +97,12 @@ static int create_interrupt_controllers(struct pc *pc, struct error *err)
     return i8259_attach(pc->pic, m->ports, err);
 }
 
+static u8 floppy_type(const struct pc *pc, unsigned n)
+{
+    const struct block *disk = pc->opt.disks->floppy[n];
+    return disk ? (u8)fdc_drive_type(disk->size) : 0;
+}
+
 static int create_clocks(struct pc *pc, struct error *err)
 {
     struct machine *m = pc->opt.machine;
@@ -105,6 +111,8 @@ static int create_clocks(struct pc *pc, struct error *err)
         .start_realtime_ns = m->time->start_realtime_ns,
         .ram_size = guestmem_ram_size(m->mem),
         .ncpus = m->ncpus,
+        .floppy = {floppy_type(pc, 0), floppy_type(pc, 1)},
+        .boot_order = pc->opt.boot_order,
     };
     int rc;
     if ((rc = i8254_create(pc->opt.clock, &irq0, &pc->pit, err)) < 0 ||

@@ -25,6 +25,7 @@ struct pc_options {
     const char *const *keys; /* scripts of --keys; needed by pc_create() only */
     unsigned nkeys;
     const struct disks *disks; /* outlive the board */
+    const char *boot_order;    /* for CMOS (dev/mc146818.h); NULL: firmware's own */
     bool debug_exit;
     void (*quit)(void *ctx); /* the console's Ctrl-A X */
     void *quit_ctx;

@@ -16,7 +16,8 @@ struct rtc_rig {
 static int setup(void **state)
 {
     struct rtc_rig *t = calloc(1, sizeof(*t));
-    struct mc146818_config config = {START * (i64)NSEC_PER_SEC, 6 * GIB, 4};
+    struct mc146818_config config = {
+        .start_realtime_ns = START * (i64)NSEC_PER_SEC, .ram_size = 6 * GIB, .ncpus = 4};
     struct error err;
     rig_init(&t->r);
     assert_int_equal(mc146818_create(&config, t->r.clock, rig_line(&t->r, 0), &t->rtc, &err), 0);
@@ -224,6 +225,44 @@ static void test_cmos(void **state)
     assert_int_equal(get(r, 0x0b), 0x02);
 }
 
+/* What firmware finds for other drives and orders. */
+static void test_drives_and_boot_order(void **state)
+{
+    static const struct {
+        u8 floppy[2];
+        const char *order;
+        u8 types, equipment, boot_12, boot_3;
+    } rows[] = {
+        {{0, 0}, NULL, 0x00, 0x06, 0x00, 0x00},  {{4, 0}, "a", 0x40, 0x07, 0x01, 0x00},
+        {{0, 5}, "cd", 0x05, 0x07, 0x32, 0x00},  {{2, 3}, "dcan", 0x23, 0x47, 0x23, 0x10},
+        {{1, 1}, "nx?", 0x11, 0x47, 0x04, 0x00},
+    };
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct rig r;
+        struct mc146818 *rtc;
+        struct error err;
+        struct mc146818_config config = {.ram_size = 64 * MIB,
+                                         .ncpus = 1,
+                                         .floppy = {rows[i].floppy[0], rows[i].floppy[1]},
+                                         .boot_order = rows[i].order};
+        rig_init(&r);
+        assert_int_equal(mc146818_create(&config, r.clock, rig_line(&r, 0), &rtc, &err), 0);
+        assert_int_equal(mc146818_attach(rtc, r.bus, &err), 0);
+        assert_int_equal(get(&r, 0x10), rows[i].types);
+        assert_int_equal(get(&r, 0x14), rows[i].equipment);
+        assert_int_equal(get(&r, 0x3d), rows[i].boot_12);
+        assert_int_equal(get(&r, 0x38), rows[i].boot_3);
+        assert_int_equal(get(&r, 0x12), 0);
+        assert_int_equal(get(&r, 0x19), 0);
+        assert_int_equal(get(&r, 0x34) | get(&r, 0x35) << 8, 48 * 16);
+        assert_int_equal(get(&r, 0x2e) << 8 | get(&r, 0x2f),
+                         rows[i].types + rows[i].equipment + 640 % 256 + 640 / 256 + 0xfc + 0x00);
+        mc146818_destroy(rtc);
+        rig_done(&r);
+    }
+}
+
 static void test_fuzz(void **state)
 {
     struct rtc_rig *t = *state;
@@ -261,6 +300,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_alarm, setup, teardown),
         cmocka_unit_test_setup_teardown(test_periodic, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cmos, setup, teardown),
+        cmocka_unit_test(test_drives_and_boot_order),
         cmocka_unit_test_setup_teardown(test_fuzz, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
