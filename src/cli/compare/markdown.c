@@ -116,6 +116,11 @@ static void linux_table(FILE *f, const struct report *r, const char *guest)
 
 static void boot_table(FILE *f, const struct report *r)
 {
+    bool any = false;
+    for (const struct system *s = systems; s->name; s++)
+        any = any || summary_has(r->summary, "boot", NULL, s->name);
+    if (!any)
+        return;
     fputs("\nSeconds from the start of the process to the guest's first process:\n\n", f);
     head(f, r, "guest", "boot", NULL, "");
     for (unsigned g = 0; g < 2; g++) {
