@@ -196,10 +196,32 @@ static int set_net(struct settings *s, const char *arg, struct error *err)
     return set_none_only("net", arg, "this version has no network card", err);
 }
 
+/* none, text, or vnc=ADDR[,password-file=FILE] */
 static int set_display(struct settings *s, const char *arg, struct error *err)
 {
-    (void)s;
-    return set_none_only("display", arg, "this version has no display adapter", err);
+    static const char option[] = ",password-file=";
+    struct display_settings *d = &s->display;
+    *d = (struct display_settings){.kind = DISPLAY_NONE};
+    if (strcmp(arg, "none") == 0)
+        return 0;
+    if (strcmp(arg, "text") == 0) {
+        d->kind = DISPLAY_TEXT;
+        return 0;
+    }
+    const char *addr = strncmp(arg, "vnc=", 4) == 0 ? arg + 4 : "";
+    size_t len = strcspn(addr, ",");
+    const char *file = addr[len] ? addr + len + strlen(option) : NULL;
+    if (!len || len >= sizeof(d->vnc) ||
+        (file && (strncmp(addr + len, option, strlen(option)) != 0 || !*file)))
+        return error_set(
+            err, EINVAL,
+            "--display %s: takes none, text, or vnc=[HOST]:N[,password-file=FILE], for "
+            "example vnc=:1",
+            arg);
+    d->kind = DISPLAY_VNC;
+    memcpy(d->vnc, addr, len);
+    d->password_file = file;
+    return 0;
 }
 
 /* FILE or FILE@SECONDS; kept in the order of time, those of the end last. */
@@ -407,8 +429,8 @@ static const struct option options[] = {
     {"mem", "SIZE", "guest memory, for example 256M or 4G (default 512M)", set_mem},
     {"cpus", "N", "processors, 1 to 16 (default 1), each a host thread", set_cpus},
     {"serial", "WHERE",
-     "first serial port: stdio (default), file:NAME or none; on a terminal Ctrl-A X\n"
-     "quits and Ctrl-A H helps",
+     "first serial port: stdio (default but with --display text), file:NAME or none; on a\n"
+     "terminal Ctrl-A X quits and Ctrl-A H helps",
      set_serial},
     {"keys", "TEXT@SECONDS",
      "type TEXT on the guest's keyboard after this time; may be repeated. <ret>, <esc>, <f12>, "
@@ -428,7 +450,11 @@ static const struct option options[] = {
     {"stats-interval", "SECONDS", "with --stats json: also the counters at these times of the run",
      set_stats_interval},
     {"net", "none", "network; this version has none", set_net},
-    {"display", "none", "display; this version has none", set_display},
+    {"display", "HOW",
+     "the guest's screen: none (default), text (text modes in this terminal, whose keys the\n"
+     "guest gets; Ctrl-A X quits), or vnc=[HOST]:N[,password-file=FILE], a VNC server for\n"
+     "display N, on this machine's own address unless HOST says another",
+     set_display},
     {"screenshot", "FILE[@SECONDS]",
      "the guest's screen as a PNG file, at this time of the run or at its end; up to 16 times",
      set_screenshot},
@@ -489,11 +515,19 @@ static int choose_start(struct settings *s, struct error *err)
     return 0;
 }
 
+static void choose_serial(struct settings *s)
+{
+    if (!s->serial)
+        s->serial = s->display.kind == DISPLAY_TEXT ? "none" : "stdio";
+}
+
 /* What only the whole command line can tell. */
 static int check_settings(const struct settings *s, struct error *err)
 {
     if (s->boot.raw && (s->boot.initrd || s->boot.append))
         return error_set(err, EINVAL, "--raw: a raw image takes no --initrd and no --append");
+    if (s->display.kind == DISPLAY_TEXT && strcmp(s->serial, "stdio") == 0)
+        return error_set(err, EINVAL, "--display text and --serial stdio both want the terminal");
     if (s->stats_interval > 0 && s->stats != STATS_JSON)
         return error_set(err, EINVAL, "--stats-interval: only with --stats json:FILE");
     if (s->lockstep && s->cpus > 1)
@@ -509,12 +543,8 @@ static int check_settings(const struct settings *s, struct error *err)
 
 int options_parse(int argc, char **argv, struct settings *s, struct error *err)
 {
-    *s = (struct settings){.engine = "auto",
-                           .mem_size = 512 * MIB,
-                           .cpus = 1,
-                           .serial = "stdio",
-                           .kvmclock = true,
-                           .slow_time = 1};
+    *s = (struct settings){
+        .engine = "auto", .mem_size = 512 * MIB, .cpus = 1, .kvmclock = true, .slow_time = 1};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return 1;
@@ -522,6 +552,7 @@ int options_parse(int argc, char **argv, struct settings *s, struct error *err)
         if (rc < 0)
             return rc;
     }
+    choose_serial(s);
     int rc = choose_start(s, err);
     return rc < 0 ? rc : check_settings(s, err);
 }

@@ -18,6 +18,8 @@
 static struct {
     atomic_bool raw; /* the terminal is ours and must be given back */
     int fd;
+    int say_fd;
+    const char *say; /* NULL: nothing */
     struct termios saved, wanted;
     struct sigaction old[NSIG];
     bool installed[NSIG];
@@ -36,6 +38,13 @@ static void apply(const struct termios *mode)
     pid_t foreground = tcgetpgrp(terminal.fd);
     if (foreground < 0 || foreground == getpgrp())
         tcsetattr(terminal.fd, TCSANOW, mode);
+}
+
+static void give_back(void)
+{
+    if (terminal.say && write(terminal.say_fd, terminal.say, strlen(terminal.say)) < 0)
+        terminal.say = NULL;
+    apply(&terminal.saved);
 }
 
 static void set_action(int sig, void (*handler)(int, siginfo_t *, void *), struct sigaction *old)
@@ -57,7 +66,7 @@ static void on_crash(int sig, siginfo_t *info, void *context)
     int saved_errno = errno;
     (void)context;
     if (atomic_load(&terminal.raw))
-        apply(&terminal.saved);
+        give_back();
     set_default(sig);
     if (info->si_code <= 0)
         raise(sig); /* sent by a process, not by an instruction */
@@ -69,7 +78,7 @@ static void on_end(int sig, siginfo_t *info, void *context)
     (void)info;
     (void)context;
     if (atomic_load(&terminal.raw))
-        apply(&terminal.saved);
+        give_back();
     set_default(sig);
     raise(sig); /* delivered when this handler returns */
 }
@@ -83,7 +92,7 @@ static void on_stop(int sig, siginfo_t *info, void *context)
     (void)info;
     (void)context;
     if (atomic_load(&terminal.raw))
-        apply(&terminal.saved);
+        give_back();
     set_default(sig);
     raise(sig);
     sigemptyset(&set);
@@ -139,11 +148,17 @@ static void for_all_signals(void (*fn)(int, void (*)(int, siginfo_t *, void *)))
     fn(SIGCONT, on_continue);
 }
 
+void terminal_say_at_end(int fd, const char *bytes)
+{
+    terminal.say_fd = fd;
+    terminal.say = bytes;
+}
+
 void terminal_restore(void)
 {
     if (!atomic_load(&terminal.raw))
         return;
-    apply(&terminal.saved);
+    give_back();
     atomic_store(&terminal.raw, false);
     for_all_signals(uninstall);
 }
@@ -158,6 +173,7 @@ int terminal_set_raw(int fd, struct error *err)
         return error_set(err, ENOMEM, "cannot arrange for the terminal to be restored");
     terminal.at_exit = true;
     terminal.fd = fd;
+    terminal.say = NULL;
     terminal.wanted = terminal.saved;
     cfmakeraw(&terminal.wanted);
     for_all_signals(install);

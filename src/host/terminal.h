@@ -12,6 +12,10 @@
  * are ignored are left alone. */
 int terminal_set_raw(int fd, struct error *err);
 
+/* Bytes written to fd whenever the terminal is given back, also by a signal: to leave its colours
+ * and cursor as they should be. They stay the caller's. Until the next terminal_set_raw(). */
+void terminal_say_at_end(int fd, const char *bytes);
+
 /* Back to how it was. Does nothing if it isn't raw. */
 void terminal_restore(void);
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/timebase.h"
 #include "cpu/irq.h"
@@ -60,6 +61,7 @@ struct pc {
     struct vga *vga;
     struct ide *ide;
     struct virtio_blk *virtio[MAX_DISKS];
+    struct display *display;
     struct acpi_pm *acpi_pm;
     struct fw_cfg *fw_cfg;
     struct chardev *debugcon_out;
@@ -280,7 +282,17 @@ static int create_display(struct pc *pc, struct error *err)
     int rc = vga_create(m->mem, pc->opt.clock, &pc->vga, err);
     if (rc < 0)
         return rc;
-    return vga_attach(pc->vga, m->ports, pc->pci, PC_VGA_DEVFN, err);
+    if ((rc = vga_attach(pc->vga, m->ports, pc->pci, PC_VGA_DEVFN, err)) < 0)
+        return rc;
+    const struct display_settings *d = &pc->opt.display;
+    struct display_source source = vga_display(pc->vga);
+    struct input_sink sink = i8042_input(pc->i8042);
+    if (d->kind == DISPLAY_VNC)
+        return display_vnc(d->vnc, d->password_file, &source, &sink, &pc->display, err);
+    if (d->kind == DISPLAY_TEXT)
+        return display_text(STDIN_FILENO, STDOUT_FILENO, &source, &sink, pc->opt.quit,
+                            pc->opt.quit_ctx, &pc->display, err);
+    return 0;
 }
 
 static int create_firmware_ports(struct pc *pc, struct error *err)
@@ -435,6 +447,8 @@ void pc_stop_console(struct pc *pc)
 
 void pc_close_console(struct pc *pc)
 {
+    display_destroy(pc->display);
+    pc->display = NULL;
     chardev_destroy(pc->console);
     pc->console = NULL;
 }

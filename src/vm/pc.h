@@ -27,7 +27,8 @@ struct pc_options {
     const struct disks *disks; /* outlive the board */
     const char *boot_order;    /* for CMOS (dev/mc146818.h); NULL: firmware's own */
     bool debug_exit;
-    void (*quit)(void *ctx); /* the console's Ctrl-A X */
+    struct display_settings display;
+    void (*quit)(void *ctx); /* the console's or the display's Ctrl-A X */
     void *quit_ctx;
 };
 
@@ -46,7 +47,8 @@ int pc_start(struct pc *pc, struct error *err);
 /* Guest output no longer waits for a slow reader: the run is being given up. From any thread. */
 void pc_stop_console(struct pc *pc);
 
-/* Writes out what the guest printed and gives the terminal back. No vCPU runs any more. */
+/* Writes out what the guest printed, ends the display and gives the terminal back. No vCPU runs any
+ * more. */
 void pc_close_console(struct pc *pc);
 
 #endif

@@ -17,6 +17,14 @@
 #define TC_SIZE_MIN     (1 * MIB)
 #define TC_SIZE_MAX     (1 * GIB)
 
+enum display_kind { DISPLAY_NONE, DISPLAY_TEXT, DISPLAY_VNC };
+
+struct display_settings {
+    enum display_kind kind;
+    char vnc[128];             /* [HOST]:N */
+    const char *password_file; /* NULL: none */
+};
+
 enum stats_format { STATS_NONE, STATS_TEXT, STATS_JSON };
 
 struct engine_switch {
@@ -67,6 +75,7 @@ struct settings {
     double stats_interval;  /* seconds between samples of the counters, 0: none */
     struct engine_switch switches[MAX_SWITCHES];
     unsigned nswitches;
+    struct display_settings display;
     struct screenshot screenshots[MAX_SCREENSHOTS]; /* by time, those of the end last */
     unsigned nscreenshots;
 };

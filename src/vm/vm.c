@@ -181,6 +181,7 @@ static int create_pc(struct vm *vm, struct error *err)
         .nkeys = vm->settings->nkeys,
         .disks = &vm->disks,
         .debug_exit = vm->settings->debug_exit,
+        .display = vm->settings->display,
         .quit = quit,
         .quit_ctx = vm,
     };
