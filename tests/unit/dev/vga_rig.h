@@ -13,7 +13,7 @@
 #define DEVFN      PCI_DEVFN(2, 0)
 #define LFB        0xe0000000ULL
 #define BAR2       0xe1000000ULL
-#define PALETTE(i) ((u32)(i) * 0x010204 & 0xfcfcfc) /* what vga_palette_set() loads as colour i */
+#define PALETTE(i) ((u32)(i)*0x010204 & 0xfcfcfc) /* what vga_palette_set() loads as colour i */
 
 struct vga_rig {
     struct rig rig;
