@@ -288,6 +288,7 @@ static int create_server(struct vnc *v, int fd)
     v->rfb = v->buffer ? rfbGetScreen(NULL, NULL, (int)s->width, (int)s->height, 8, 3, 4) : NULL;
     if (!v->rfb)
         return -ENOMEM;
+    copy_tile(v, 0, 0, s->width, s->height);
     v->rfb->frameBuffer = (char *)v->buffer;
     v->rfb->screenData = v;
     v->rfb->desktopName = "ringer";
