@@ -1,7 +1,6 @@
 /*
- * Pictures of the guest's screen: the buffer that display adapters draw into, and its way to a PNG
- * file. The file is written under another name and then renamed, so that whoever waits for it never
- * sees a part.
+ * Pictures of the guest's screen as PNG files. A file is written under another name and then
+ * renamed, so that whoever waits for it never sees a part.
  */
 #include <errno.h>
 #include <png.h>
@@ -10,25 +9,6 @@
 #include <unistd.h>
 
 #include "host/display.h"
-
-bool screen_resize(struct screen *s, unsigned width, unsigned height)
-{
-    assert(width <= SCREEN_MAX_WIDTH && height <= SCREEN_MAX_HEIGHT);
-    size_t n = (size_t)width * height;
-    if (n > s->space) {
-        u32 *pixels = realloc(s->pixels, n * sizeof(*pixels));
-        if (!pixels)
-            return false;
-        s->pixels = pixels;
-        s->space = n;
-    }
-    memset(s->pixels, 0, n * sizeof(*s->pixels));
-    s->width = width;
-    s->height = height;
-    s->top = 0;
-    s->bottom = height;
-    return true;
-}
 
 static u8 *to_rgb(const struct screen *s)
 {
