@@ -585,7 +585,7 @@ void options_help(void)
         "ringer runs x86 guests (16, 32 and 64 bit) on Linux, with or without hardware "
         "virtualization.\n\n"
         "Usage:\n"
-        "  ringer run --kernel FILE [options]   run a guest\n"
+        "  ringer run [options]                 run a guest, from a disk or from --kernel FILE\n"
         "  ringer engines                       what can run guests here, and how fast\n"
         "  ringer translate FILE [options]      show what the engine bt makes of code\n"
         "  ringer nano [NAMES] [options]        measure and check single operations: the nano "
@@ -615,6 +615,8 @@ void options_help(void)
         "  odd  (V << 1) | 1 after a write of V to the debug-exit port\n"
         "SIGTERM, SIGINT and SIGHUP stop the guest, write out what it printed, and end ringer by "
         "that signal.\n\n"
-        "Example:\n"
-        "  ringer run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\" --mem 512M\n");
+        "Examples:\n"
+        "  ringer run --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\" --mem 512M\n"
+        "  ringer run --disk debian.qcow2,if=virtio --display vnc=:1 --mem 1G\n"
+        "  ringer run --cdrom installer.iso --display text\n");
 }
