@@ -119,6 +119,27 @@ static void set_register(struct target *t, struct rng *r)
     out(t, 0x3c0, 0x20, 1);
 }
 
+/* A picture of 80x25 characters or 640x400 pixels, of any kind. */
+static void set_mode(struct target *t, struct rng *r)
+{
+    static const u8 crtc[25] = {0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0,
+                                0x4f, 0x0d, 0x0e, 0,    0,    0,    80,   0x9c, 0x0e,
+                                0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff};
+    static const u8 misc[] = {0x0e, 0x0e, 0x05, 0x0f, 0x0d}, modes[] = {0x10, 0x00, 0x20, 0x40};
+    out(t, 0x1ce, 4, 2);
+    out(t, 0x1cf, 0, 2);
+    out(t, 0x3c2, 0x67, 1);
+    out(t, 0x3d4, 0x11, 2);
+    for (unsigned i = 0; i < ARRAY_SIZE(crtc); i++)
+        out(t, 0x3d4, i | crtc[i] << 8, 2);
+    out(t, 0x3c4, 1 | (one_in(r, 2) ? 0x000 : 0x100), 2);
+    out(t, 0x3c4, 4 | (one_in(r, 2) ? 0x200 : 0xe00), 2);
+    out(t, 0x3ce, 5 | modes[rnd_below(r, 4)] << 8, 2);
+    out(t, 0x3ce, 6 | misc[rnd_below(r, 5)] << 8, 2);
+    port_in(t->ports, 0x3da, 1);
+    out(t, 0x3c0, 0x20, 1);
+}
+
 static void any_port(struct target *t, struct rng *r)
 {
     unsigned port = (unsigned)(0x3b0 + rnd_below(r, 0x32));
@@ -235,6 +256,8 @@ static void operation(struct target *t, struct rng *r, struct totals *totals)
         look(t, r, totals);
     if (one_in(r, 100))
         out(t, 0x3c2, rnd(r) & 1 ? 0x63 : (u32)rnd(r), 1);
+    if (one_in(r, 300))
+        set_mode(t, r);
     if (one_in(r, 500))
         configure_pci(t, r);
     if (one_in(r, 500))
