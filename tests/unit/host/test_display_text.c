@@ -130,7 +130,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    struct termios after;
+    struct termios after = {0};
     display_destroy(f->display);
     tcgetattr(f->slave, &after);
     assert_memory_equal(&f->before, &after, sizeof(after));
