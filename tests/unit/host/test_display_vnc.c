@@ -173,14 +173,15 @@ static void ask(struct client *c, bool incremental)
 
 static void get_raw(struct client *c, unsigned x, unsigned y, unsigned w, unsigned h)
 {
-    assert_true(x + w <= c->width && y + h <= c->height);
-    for (unsigned j = y; j < y + h; j++)
-        for (unsigned i = x; i < x + w; i++) {
-            u32 p;
-            get(c, &p, 4);
-            c->pixels[j * c->width + i] = (p >> c->shift[0] & 255) << 16 |
-                                          (p >> c->shift[1] & 255) << 8 | (p >> c->shift[2] & 255);
-        }
+    u32 row[SCREEN_MAX_WIDTH];
+    assert_true(w <= ARRAY_SIZE(row) && x + w <= c->width && y + h <= c->height);
+    for (unsigned j = y; j < y + h; j++) {
+        get(c, row, w * sizeof(u32));
+        for (unsigned i = 0; i < w; i++)
+            c->pixels[j * c->width + x + i] = (row[i] >> c->shift[0] & 255) << 16 |
+                                              (row[i] >> c->shift[1] & 255) << 8 |
+                                              (row[i] >> c->shift[2] & 255);
+    }
 }
 
 /* One update; returns the pixels in it. */
