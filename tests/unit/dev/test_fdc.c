@@ -8,6 +8,7 @@
 
 #include "dev/fdc.h"
 #include "dev/i8237.h"
+#include "host/block_impl.h"
 #include "mem/guestmem.h"
 
 #define RAM      (2 * MIB)
@@ -50,7 +51,7 @@ static void release_disk(struct test_disk *d)
     struct block_request *r = d->waiting;
     assert_non_null(r);
     d->waiting = NULL;
-    r->done(r, d->result ? d->result : carry_out(d, r));
+    block_complete(&d->block, r, d->result ? d->result : carry_out(d, r));
 }
 
 static void submit(struct block *b, struct block_request *r)
