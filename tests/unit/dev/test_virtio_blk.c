@@ -67,9 +67,12 @@ static void test_window(void **state)
     cfg_out(d, at + 8, 0x2000, 4);
     cfg_out(d, at + 12, 4, 4);
     assert_int_equal(cfg_in(d, at + 16, 4), DISK_SIZE / 512);
-    for (u32 bad = 3; bad; bad = bad == 3 ? 0xffffffff : 0) {
-        cfg_out(d, at + 8, 20, 4);
-        cfg_out(d, at + 12, bad, 4);
+    static const struct {
+        u32 offset, length;
+    } bad[] = {{18, 3}, {20, 0}, {20, 0xffffffff}, {16, 8}, {19, 2}};
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        cfg_out(d, at + 8, bad[i].offset, 4);
+        cfg_out(d, at + 12, bad[i].length, 4);
         cfg_out(d, at + 16, 0, 4);
         cfg_in(d, at + 16, 4);
         assert_int_equal(ld(d, DRV_BAR + 20, 1), 3);

@@ -65,37 +65,63 @@ static void test_hostile_chains(void **state)
     }
 }
 
+/* A request in a table that is as it should be. */
+static void put_table(struct driver *d, u64 table)
+{
+    put_desc(d, table, 0, header_at(0), 16, D_NEXT, 1);
+    put_desc(d, table, 1, DRV_DATA, 512, D_NEXT | D_WRITE, 2);
+    put_desc(d, table, 2, header_at(0) + 16, 1, D_WRITE, 0);
+}
+
+static void send_table(struct driver *d, u64 table, u32 length, u16 flags)
+{
+    put_desc(d, d->desc, 0, table, length, flags, 1);
+    make_available(d, 0);
+}
+
 static void test_hostile_tables(void **state)
 {
     static const struct {
         u64 gpa;
         u32 length;
-        u16 flags, inner_flags, inner_next;
+        u16 flags;
     } bad[] = {
-        {DRV_TABLE, 0, D_INDIRECT, 0, 0},           {DRV_TABLE, 17, D_INDIRECT, 0, 0},
-        {DRV_TABLE, 32, D_INDIRECT | D_NEXT, 0, 0}, {DRV_TABLE, 32, D_INDIRECT, D_INDIRECT, 0},
-        {DRV_TABLE, 32, D_INDIRECT, D_NEXT, 2},     {DRV_TABLE, 32, D_INDIRECT, D_NEXT, 0},
-        {DRV_RAM - 8, 32, D_INDIRECT, 0, 0},        {~0ULL - 15, 0xfffffff0, D_INDIRECT, D_NEXT, 1},
+        {DRV_TABLE, 0, D_INDIRECT},    {DRV_TABLE, 32, D_INDIRECT},
+        {DRV_TABLE, 49, D_INDIRECT},   {DRV_TABLE, 48, D_INDIRECT | D_NEXT},
+        {DRV_RAM - 8, 48, D_INDIRECT}, {~0ULL - 15, 0xfffffff0, D_INDIRECT},
     };
     struct driver *d = *state;
     start_hostile(d);
+    put_table(d, DRV_TABLE);
+    send_table(d, DRV_TABLE, 48, D_INDIRECT);
+    kick(d);
+    receive(d, NULL);
+    assert_int_equal(status_of(d, 0), S_OK);
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         char what[40];
         snprintf(what, sizeof(what), "bad table %u", i);
-        put_desc(d, DRV_TABLE, 0, header_at(0), 16, bad[i].inner_flags, bad[i].inner_next);
-        put_desc(d, d->desc, 0, bad[i].gpa, bad[i].length, bad[i].flags, 1);
-        make_available(d, 0);
+        start_hostile(d);
+        send_table(d, bad[i].gpa, bad[i].length, bad[i].flags);
         expect_broken(d, what);
     }
-    /* One more descriptor than there may be. */
-    for (u16 i = 0; i < 300; i++)
-        put_desc(d, DRV_TABLE, i, header_at(0), 1, i < 299 ? D_NEXT : D_WRITE, i + 1);
-    put_desc(d, d->desc, 0, DRV_TABLE, 300 * 16, D_INDIRECT, 0);
-    make_available(d, 0);
+    put_table(d, DRV_TABLE + 0x1000);
+    put_desc(d, DRV_TABLE, 0, DRV_TABLE + 0x1000, 48, D_INDIRECT, 0);
+    send_table(d, DRV_TABLE, 48, D_INDIRECT);
+    expect_broken(d, "a table in a table");
+    put_table(d, DRV_TABLE);
+    put_desc(d, DRV_TABLE, 0, header_at(0), 16, D_NEXT, 0);
+    send_table(d, DRV_TABLE, 48, D_INDIRECT);
+    expect_broken(d, "a loop in a table");
+    /* More descriptors than there may be, most of nothing. */
+    put_table(d, DRV_TABLE);
+    put_desc(d, DRV_TABLE, 0, header_at(0), 16, D_NEXT, 3);
+    for (u16 i = 3; i < 300; i++)
+        put_desc(d, DRV_TABLE, i, header_at(0), 0, D_NEXT, i < 299 ? i + 1 : 1);
+    send_table(d, DRV_TABLE, 300 * 16, D_INDIRECT);
     expect_broken(d, "a long table");
     driver_start(d, false, F_FLUSH); /* not agreed on */
-    put_desc(d, d->desc, 0, DRV_TABLE, 32, D_INDIRECT, 0);
-    make_available(d, 0);
+    put_table(d, DRV_TABLE);
+    send_table(d, DRV_TABLE, 48, D_INDIRECT);
     expect_broken(d, "a table");
 }
 
