@@ -486,9 +486,12 @@ static void *second_thread(void *ctx)
 
 static u8 wait_ready(struct guest *g, unsigned channel)
 {
-    while (status_of(g, channel) & ST_BSY)
+    while (status_of(g, channel) & ST_BSY) {
         for (unsigned i = 0; i < UNITS && g->how != ON_THREAD; i++)
             end_request(g, i);
+        if (g->how == ON_THREAD)
+            sched_yield();
+    }
     return (u8)in(g, base_of(channel) + 7, 1);
 }
 
