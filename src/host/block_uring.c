@@ -3,6 +3,10 @@
  * what submitters leave in a list, and takes the results out. (The kernel cancels what a thread has
  * submitted when that thread ends, so vCPU threads do not submit by themselves.) It sleeps in the
  * ring, too, where a read of an eventfd is always pending, by which it is woken.
+ *
+ * A write to a file whose system can't write without waiting (ext4) would be handed by the kernel
+ * to one more thread, which costs more than the write, a copy to the page cache; such writes this
+ * thread does by itself, one at a time, while all else is with the kernel.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -24,7 +28,8 @@ struct raw_engine {
     bool retry, stop;
 
     /* The thread's. */
-    struct block_queue ready, waiting;
+    struct block_queue ready, writes, waiting;
+    enum { WRITES_UNKNOWN, WRITES_IN_RING, WRITES_HERE } write_way;
     u64 retry_at;
     unsigned in_kernel;
     bool wake_pending;
@@ -87,16 +92,8 @@ static bool collect(struct raw_engine *e)
     return !stop;
 }
 
-static void take_out(struct raw_engine *e, struct io_uring_cqe *cqe)
+static void settle(struct raw_engine *e, struct block_request *r, int res)
 {
-    struct block_request *r = io_uring_cqe_get_data(cqe);
-    int res = cqe->res;
-    io_uring_cqe_seen(&e->ring, cqe);
-    if (!r) {
-        e->wake_pending = false;
-        return;
-    }
-    e->in_kernel--;
     switch (raw_result(e->raw, r, res)) {
     case RAW_AGAIN:
         block_queue_add(&e->ready, r);
@@ -109,6 +106,49 @@ static void take_out(struct raw_engine *e, struct io_uring_cqe *cqe)
     case RAW_ENDED:
         break;
     }
+}
+
+static void take_out(struct raw_engine *e, struct io_uring_cqe *cqe)
+{
+    struct block_request *r = io_uring_cqe_get_data(cqe);
+    int res = cqe->res;
+    io_uring_cqe_seen(&e->ring, cqe);
+    if (!r) {
+        e->wake_pending = false;
+        return;
+    }
+    e->in_kernel--;
+    settle(e, r, res);
+}
+
+/* All that is ready goes into the ring, but for writes of this thread. */
+static void fill_ring(struct raw_engine *e)
+{
+    while (e->ready.first && e->in_kernel < TUNE_BLOCK_RING) {
+        struct block_request *r = block_queue_take(&e->ready);
+        if (r->op == BLOCK_WRITE && e->write_way != WRITES_IN_RING)
+            block_queue_add(&e->writes, r);
+        else
+            put_in(e, r);
+    }
+}
+
+/* The first write shows whether the file can be written without waiting. */
+static void write_here(struct raw_engine *e)
+{
+    struct block_request *r = block_queue_take(&e->writes);
+    struct raw_op op;
+    ssize_t n = -1;
+    raw_next(e->raw, r, &op);
+    if (e->write_way == WRITES_UNKNOWN) {
+        n = pwritev2(raw_fd(e->raw), op.iov, (int)op.niov, (off_t)op.offset, RWF_NOWAIT);
+        e->write_way = n < 0 && errno == EOPNOTSUPP ? WRITES_HERE : WRITES_IN_RING;
+    }
+    if (n < 0 && e->write_way == WRITES_HERE)
+        n = pwritev(raw_fd(e->raw), op.iov, (int)op.niov, (off_t)op.offset);
+    settle(e, r, n < 0 ? -errno : (int)n);
+    if (e->write_way == WRITES_IN_RING)
+        block_queue_move(&e->ready, &e->writes);
 }
 
 static void sleep_in_ring(struct raw_engine *e)
@@ -127,9 +167,13 @@ static void *run(void *arg)
     while (collect(e)) {
         struct io_uring_cqe *cqe;
         await_wake(e);
-        while (e->ready.first && e->in_kernel < TUNE_BLOCK_RING)
-            put_in(e, block_queue_take(&e->ready));
-        sleep_in_ring(e);
+        fill_ring(e);
+        if (e->writes.first) {
+            io_uring_submit(&e->ring);
+            write_here(e);
+        } else {
+            sleep_in_ring(e);
+        }
         while (io_uring_peek_cqe(&e->ring, &cqe) == 0)
             take_out(e, cqe);
     }
@@ -200,6 +244,7 @@ static int uring_create(struct raw *raw, struct raw_engine **out)
     pthread_mutex_init(&e->lock, NULL);
     block_queue_init(&e->incoming);
     block_queue_init(&e->ready);
+    block_queue_init(&e->writes);
     block_queue_init(&e->waiting);
     e->wake_fd = eventfd(0, EFD_CLOEXEC);
     if (e->wake_fd < 0)

@@ -370,16 +370,17 @@ static void qemu_and_we_see_each_other(void **state)
     assert_int_not_equal(system(command), 0); /* it opens for writing */
     block_destroy(b);
     assert_int_equal(system(command), 0);
-    /* It keeps the image while its commands last: until its standard input ends. */
+    /* It keeps the image until its standard input ends, and has it when it asks for a command. */
     snprintf(command, sizeof(command), "qemu-io -f raw %s > build/test-block.out 2>&1", f.path);
     FILE *user = popen(command, "w");
     assert_non_null(user);
     bool seen = false;
-    for (unsigned i = 0; i < 1000 && !seen; i++) {
-        seen = !can_open(f.path, true, false, &err);
+    for (unsigned i = 0; i < 3000 && !seen; i++) {
         usleep(10000);
+        seen = system("grep -q 'qemu-io>' build/test-block.out") == 0;
     }
     assert_true(seen);
+    assert_false(can_open(f.path, true, false, &err));
     assert_false(can_open(f.path, false, false, &err));
     pclose(user);
     assert_true(can_open(f.path, false, false, &err));
