@@ -111,6 +111,24 @@ static void uring_follows_model(void **state)
     raw_follows_model(BLOCK_ENGINE_URING, SIZE);
 }
 
+/* libc's, which the ring asks whether the file's system can write without waiting: this one could,
+ * but has to wait now. */
+static bool can_write_now;
+
+ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+    errno = EAGAIN;
+    return can_write_now ? -1 : syscall(SYS_pwritev2, fd, iov, n, offset, 0, flags);
+}
+
+static void uring_with_writes_in_the_ring_follows_model(void **state)
+{
+    (void)state;
+    can_write_now = true;
+    raw_follows_model(BLOCK_ENGINE_URING, SIZE + 100);
+    can_write_now = false;
+}
+
 static void threads_follow_model(void **state)
 {
     (void)state;
@@ -486,6 +504,38 @@ static void no_flush_succeeds_after_one_that_failed(void **state)
     unlink(f.path);
 }
 
+/* A loop device, which only root can make. */
+static void a_block_device_follows_model(void **state)
+{
+    (void)state;
+    struct file f = make_file(SIZE);
+    char command[256], device[64] = "";
+    snprintf(command, sizeof(command), "losetup -f --show %s 2> build/test-block.out", f.path);
+    FILE *losetup = popen(command, "r");
+    assert_non_null(losetup);
+    bool made = fscanf(losetup, "%63s", device) == 1;
+    pclose(losetup);
+    unlink("build/test-block.out");
+    if (!made) {
+        unlink(f.path);
+        skip();
+    }
+    struct block *b = open_path(device, false, false);
+    struct error err;
+    struct model m;
+    assert_int_equal(b->size, SIZE);
+    assert_false(can_open(device, false, false, &err));
+    model_init(&m, b, 5);
+    model_run(&m, 2000, NULL, NULL);
+    assert_int_equal(block_flush(b), 0);
+    block_destroy(b);
+    compare_file(&f, &m);
+    model_free(&m);
+    snprintf(command, sizeof(command), "losetup -d %s", device);
+    assert_int_equal(system(command), 0);
+    unlink(f.path);
+}
+
 /* A request whose callback submits the next one: a drain waits for all. */
 struct chain {
     struct block_request r;
@@ -528,6 +578,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uring_follows_model),
+        cmocka_unit_test(uring_with_writes_in_the_ring_follows_model),
         cmocka_unit_test(threads_follow_model),
         cmocka_unit_test(uring_with_an_odd_end),
         cmocka_unit_test(threads_with_an_odd_end),
@@ -544,6 +595,7 @@ int main(void)
         cmocka_unit_test(opening_says_what_is_wrong),
         cmocka_unit_test(a_flush_ends_when_all_is_written_out),
         cmocka_unit_test(no_flush_succeeds_after_one_that_failed),
+        cmocka_unit_test(a_block_device_follows_model),
         cmocka_unit_test(drain_waits_for_requests_of_callbacks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
