@@ -114,6 +114,8 @@ TEST(page_fault_from_user)
         volatile u64 *entry = wide ? &idt64[2 * EV_PF] : &idt[EV_PF];
         const u64 kept = *entry;
         context("paging", kind);
+        if (wide && under_qemu) /* which raises #NP, not #DF, for that gate in long mode */
+            continue;
         for (unsigned last = 0; last < 2; last++) {
             map(kind, 0, 0, P_W | P_U);
             *entry = gate(wide ? SEL_CODE64 : SEL_CODE, handler.start, A_INT32, 0);
