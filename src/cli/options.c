@@ -253,6 +253,21 @@ static int set_firmware(struct settings *s, const char *arg, struct error *err)
     return check_file("firmware", arg, err);
 }
 
+static int set_boot_order(struct settings *s, const char *arg, struct error *err)
+{
+    size_t n = strlen(arg);
+    bool good = n >= 1 && n <= 3 && strspn(arg, "acd") == n;
+    for (size_t i = 0; good && i < n; i++)
+        good = !strchr(arg + i + 1, arg[i]);
+    if (!good)
+        return error_set(err, EINVAL,
+                         "--boot %s: takes a (floppy), c (hard disk) and d (CD), in the order in "
+                         "which they are tried",
+                         arg);
+    s->boot_order = arg;
+    return 0;
+}
+
 static int set_debugcon(struct settings *s, const char *arg, struct error *err)
 {
     (void)err;
@@ -426,6 +441,9 @@ static const struct option options[] = {
      drives_add_disk},
     {"cdrom", "FILE", "a CD in a drive of its own; twice at most", drives_add_cdrom},
     {"floppy", "FILE[,ro]", "a floppy disk; twice at most", drives_add_floppy},
+    {"boot", "ORDER",
+     "what firmware tries to boot from: a floppy, c hard disk, d CD (default: disk, floppy, CD)",
+     set_boot_order},
     {"mem", "SIZE", "guest memory, for example 256M or 4G (default 512M)", set_mem},
     {"cpus", "N", "processors, 1 to 16 (default 1), each a host thread", set_cpus},
     {"serial", "WHERE",
@@ -456,7 +474,8 @@ static const struct option options[] = {
      "display N, on this machine's own address unless HOST says another",
      set_display},
     {"screenshot", "FILE[@SECONDS]",
-     "the guest's screen as a PNG file, at this time of the run or at its end; up to 16 times",
+     "the guest's screen as a PNG file, at this time of the run or at its end; up to 16 times.\n"
+     "A name that ends in .txt: the text on it",
      set_screenshot},
     {"firmware", "FILE",
      "ROM image that the processor starts in (default, without --kernel: SeaBIOS of the\n"
@@ -501,6 +520,8 @@ static int choose_start(struct settings *s, struct error *err)
 {
     if (s->boot.kernel && s->boot.firmware)
         return error_set(err, EINVAL, "--firmware and --kernel: give one of them");
+    if (s->boot.kernel && s->boot_order)
+        return error_set(err, EINVAL, "--boot and --kernel: give one of them");
     if (s->boot.kernel)
         return 0;
     if (s->boot.raw || s->boot.initrd || s->boot.append)

@@ -63,6 +63,7 @@ struct settings {
     const char *debugcon; /* file, or NULL */
     struct disk_settings disks[MAX_DISKS], cdroms[MAX_CDROMS], floppies[MAX_FLOPPIES];
     unsigned ndisks, ncdroms, nfloppies;
+    const char *boot_order;     /* letters, as struct mc146818_config has them, or NULL */
     const char *keys[MAX_KEYS]; /* scripts that keys_check() likes */
     unsigned nkeys;
     bool debug_exit; /* the debug-exit port 0xf4 is there */

@@ -180,6 +180,7 @@ static int create_pc(struct vm *vm, struct error *err)
         .keys = vm->settings->keys,
         .nkeys = vm->settings->nkeys,
         .disks = &vm->disks,
+        .boot_order = vm->settings->boot_order,
         .debug_exit = vm->settings->debug_exit,
         .display = vm->settings->display,
         .quit = quit,
