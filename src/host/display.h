@@ -69,7 +69,8 @@ int display_text(int in, int out_fd, const struct display_source *source,
  */
 bool screen_resize(struct screen *s, unsigned width, unsigned height);
 
-/* Writes what the source shows now to a PNG file, which is there all at once. */
+/* Writes what the source shows now to a file, which is there all at once: a picture as PNG, or, if
+ * the name ends in .txt, the text of a text mode as UTF-8, a line for each row. */
 int screenshot_write(const struct display_source *source, const char *path, struct error *err);
 
 #endif
