@@ -56,14 +56,15 @@ static int add_smbios(struct fw_cfg *f, u64 ram_size, unsigned ncpus, struct err
     return rc;
 }
 
-/* Not an error if it is not there: then the guest has no text on the screen until a driver puts it
- * there. */
+/* By the name that SeaBIOS looks for when it finds the VGA's PCI function: so the VGA BIOS is told
+ * the function, and asks it where the frame buffer is. Not an error if it is not there: then the
+ * guest has no text on the screen until a driver puts it there. */
 static int add_vga_bios(struct fw_cfg *f, struct error *err)
 {
     FILE *file = fopen(FIRMWARE_VGA, "rb");
     u8 *rom = malloc(VGA_BIOS_MAX);
     size_t n = file && rom ? fread(rom, 1, VGA_BIOS_MAX, file) : 0;
-    int rc = n ? fw_cfg_add_file(f, "vgaroms/vgabios-stdvga.bin", rom, n, err) : 0;
+    int rc = n ? fw_cfg_add_file(f, "pci1234,1111.rom", rom, n, err) : 0;
     free(rom);
     if (file)
         fclose(file);
