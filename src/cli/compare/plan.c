@@ -15,6 +15,7 @@
 
 #define MAKE_GUEST   "make bench-guest"
 #define TOO_SLOW     20e6 /* guest instructions per second below which Linux takes too long to boot */
+#define MEASURES     5
 #define FORMS_SYSTEM "bt" /* whose handling of RDTSC can be chosen */
 
 #define QUICK_SECONDS   170 /* after which --quick begins no run and ends the one that it is in */
@@ -113,11 +114,19 @@ static struct cell *add(struct plan *p, const char *suite, const struct system *
 
 /* --- what works --- */
 
-/* Can this system run guests here? On the way, is it fast enough for Linux? */
+/* Can this system run guests here? On the way, is it fast enough for Linux? On a busy machine a
+ * tenth of a second may pass without a single instruction, so what is slow is measured again. */
 static bool engine_works(const struct system *system, double *speed, struct error *err)
 {
     const struct engine_ops *ops = engine_find(system->name);
-    return ops && vm_measure_engine(ops, speed, err) >= 0;
+    bool works = ops != NULL;
+    *speed = 0;
+    for (unsigned n = 0; works && n < MEASURES && *speed < TOO_SLOW; n++) {
+        double now;
+        works = vm_measure_engine(ops, &now, err) >= 0;
+        *speed = works ? MAX(*speed, now) : 0;
+    }
+    return works;
 }
 
 static bool qemu_works(const struct system *system, double *speed, struct error *err)
