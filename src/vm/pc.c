@@ -255,6 +255,7 @@ static int create_virtio(struct pc *pc, struct error *err)
             .gm = pc->opt.machine->mem,
             .ports = pc->opt.machine->ports,
             .pci = pc->pci,
+            .apics = pc->lapics,
             .devfn = PCI_DEVFN(slot, 0),
             .intx = {.set = pirq_set, .ctx = pc->pirq, .n = slot * 4},
             .block = d->disk[i],
