@@ -78,7 +78,7 @@ static int check_sizes(struct loader *ld, struct linux_image *li)
                          path_of(ld), size, li->setup_size);
     li->payload_size = size - li->setup_size;
     u64 promised = li->version >= 0x204 ? h->syssize * 16ULL : 0;
-    if (promised > li->payload_size)
+    if (promised > align_up(li->payload_size, 16)) /* a last paragraph need not be whole */
         return error_set(ld->err, ENOEXEC,
                          "kernel '%s' is truncated: it has %" PRIu64 " bytes of %" PRIu64,
                          path_of(ld), size, li->setup_size + promised);
