@@ -108,6 +108,7 @@ bench-guest: $(NANO)
 # Measures against native and against QEMU's TCG; see bench/README.md.
 bench:
 	bench/run
+	bench/disk
 
 clean:
 	rm -rf build/obj build/lib build/unit build/ringer build/san
