@@ -573,11 +573,11 @@ static void check_end(struct guest *g)
 
 static void create_image(struct guest *g, unsigned n)
 {
-    static const struct block_ops ops = {submit, NULL};
+    static const struct block_ops ops = {.submit = submit};
     static const u64 sizes[] = {64 * KIB, 1 * MIB, 1 * MIB + 512, 700 * KIB};
     struct image *m = &g->image[n];
     m->g = g;
-    m->block = (struct block){&ops, sizes[rnd_below(&g->rng, ARRAY_SIZE(sizes))], false};
+    m->block = (struct block){.ops = &ops, .size = sizes[rnd_below(&g->rng, ARRAY_SIZE(sizes))]};
     m->block.read_only = g->cdrom[n] || one_in(&g->rng, 8);
     m->data = malloc(m->block.size);
     check(m->data != NULL, "no memory");
