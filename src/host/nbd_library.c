@@ -15,7 +15,7 @@ int nbd_library_load(struct nbd_library *lib, const char *path, struct error *er
 #define NBD_FUNCTION(name)                                                                         \
     if (!(lib->name = (__typeof__(nbd_##name) *)dlsym(lib->handle, "nbd_" #name)))                 \
         return error_set(err, ENOENT, "%s: libnbd is too old; it has no nbd_" #name, path);
-    NBD_FUNCTIONS(NBD_FUNCTION)
+#include "host/nbd_functions.def"
 #undef NBD_FUNCTION
     return 0;
 }

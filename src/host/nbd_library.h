@@ -9,19 +9,11 @@
 
 #include "base/error.h"
 
-#define NBD_FUNCTIONS(X)                                                                           \
-    X(create)                                                                                      \
-    X(close)                                                                                       \
-    X(get_error) X(connect_uri) X(connect_socket) X(shutdown) X(get_size) X(is_read_only)          \
-        X(can_flush) X(can_trim) X(can_zero) X(aio_flush) X(aio_trim) X(aio_zero) X(aio_pread)     \
-            X(aio_pwrite) X(aio_get_direction) X(aio_get_fd) X(aio_notify_read)                    \
-                X(aio_notify_write) X(aio_is_ready) X(aio_is_dead) X(aio_is_closed)
-
 /* Its functions without their prefix: lib.create is nbd_create. */
 struct nbd_library {
     void *handle;
 #define NBD_FUNCTION(name) __typeof__(nbd_##name) *name;
-    NBD_FUNCTIONS(NBD_FUNCTION)
+#include "host/nbd_functions.def"
 #undef NBD_FUNCTION
 };
 
