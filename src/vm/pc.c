@@ -373,9 +373,11 @@ int pc_create(const struct pc_options *opt, struct pc **out, struct error *err)
     return 0;
 }
 
-/* Chips that pull wires go before the ones at the wires' other ends. */
+/* Chips that pull wires go before the ones at the wires' other ends; before all, those who look at
+ * the chips from outside. */
 void pc_destroy(struct pc *pc)
 {
+    pc_close_console(pc);
     key_typist_destroy(pc->typist);
     debug_exit_destroy(pc->debug_exit);
     debugcon_destroy(pc->debugcon);
@@ -394,7 +396,6 @@ void pc_destroy(struct pc *pc)
     i8042_destroy(pc->i8042);
     fdc_destroy(pc->fdc);
     i8237_destroy(pc->dma);
-    pc_close_console(pc);
     uart16550_destroy(pc->com1);
     mc146818_destroy(pc->rtc);
     i8254_destroy(pc->pit);
