@@ -1,16 +1,17 @@
 # Helpers for tests that look at a guest's screen. Sourced after tap.sh, with $engine set. A guest runs until its screen is as
-# it should be: nothing depends on how fast it is, up to a limit.
+# it should be: nothing depends on how fast it is, up to a limit: 205 seconds, times $patience if that is set.
 gcc -O2 -Wall -Wextra -o "$work/same" tests/bare/same.c -lpng || fail "same.c does not build"
 
 # watch SUFFIX CHECK RINGER'S OPTIONS...: runs until CHECK FILE is true of a screenshot, $shown the newest
 watch() {
-    local suffix=$1 check=$2 t options=() pid seen=
+    local suffix=$1 check=$2 t options=() pid seen= times=${patience:-1}
     shift 2
     rm -f "$work"/screen-*
     for t in 2 4 6 8 11 14 18 23 29 36 45 60 80 110 150 200; do
-        options+=(--screenshot "$work/screen-$t.$suffix@$t")
+        options+=(--screenshot "$work/screen-$t.$suffix@$((t * times))")
     done
-    "$RINGER" run --engine "$engine" --serial none "${options[@]}" --timeout 205 "$@" > "$work/out" 2>&1 < /dev/null &
+    "$RINGER" run --engine "$engine" --serial none "${options[@]}" \
+        --timeout $((205 * times)) "$@" > "$work/out" 2>&1 < /dev/null &
     pid=$!
     shown=/dev/null
     while [ -z "$seen" ]; do
