@@ -76,7 +76,7 @@ static struct windows *create(struct vcpu *v)
     struct windows *w = reserve(sizeof(*w), PROT_READ | PROT_WRITE);
     if (!w)
         return NULL;
-    w->written_bytes = align_up(v->tlb->ram_size / PAGE_SIZE / 8, PAGE_SIZE);
+    w->written_bytes = align_up(guestmem_pages(v->tlb->mem) / 8, PAGE_SIZE);
     w->host = reserve(WINDOWS * WINDOW_BYTES, PROT_NONE);
     w->shown = reserve(WINDOWS * WINDOW_PAGES * sizeof(u32), PROT_READ | PROT_WRITE);
     w->written = reserve(w->written_bytes, PROT_READ | PROT_WRITE);
@@ -140,7 +140,7 @@ bool windows_protect(struct vcpu *v, const u8 *page)
 {
     struct windows *w = bt_cpu(v)->windows;
     u64 n = (u64)(page - v->tlb->ram) >> PAGE_SHIFT;
-    if (!w || n >= v->tlb->ram_size >> PAGE_SHIFT || !(w->written[n / 64] & BIT(n % 64)))
+    if (!w || n >= guestmem_pages(v->tlb->mem) || !(w->written[n / 64] & BIT(n % 64)))
         return false;
     for (unsigned k = 0; k < WINDOWS; k++)
         w->window[k].allowed[1].end = w->window[k].allowed[1].first;
@@ -197,7 +197,8 @@ void windows_sample(struct vcpu *v)
 
 /* --- showing pages --- */
 
-/* The number of the page of RAM at lin, if it may be accessed so; else -1. */
+/* The number of the page of RAM, or of a device's memory behind it, at lin, if it may be accessed
+ * so; else -1. */
 static i64 allowed_page(struct vcpu *v, u64 lin, bool write)
 {
     struct tlb *t = v->tlb;
