@@ -8,6 +8,7 @@
 
 #define USER     0x40000000ULL /* the pages below; a window begins here */
 #define TABLE_AT 0x30000
+#define DEVICE   0xe0000000ULL
 #define PAGES    8
 #define FLAGS    0x67 /* present, writable, user, accessed, dirty */
 
@@ -165,6 +166,30 @@ static void test_code(void **state)
     assert_int_equal(get_stretch(tm, 0, true).bytes, PAGE_SIZE);
 }
 
+/* Memory of a device lies behind RAM. */
+static void test_device_memory(void **state)
+{
+    struct test_machine *tm = *state;
+    static const struct site store8 = {.span = 2, .access = ACCESS_WRITE, .size = 8};
+    const struct span *span = bt_cpu(tm->v)->span;
+    struct mem_region *region;
+    struct error err;
+    u8 *hva;
+    assert_int_equal(mem_region_memory(tm->m.mem, LAYER_BUS, PAGE_SIZE, false, &hva, &region, &err),
+                     0);
+    mem_region_place(region, DEVICE);
+    put64(tm, TABLE_AT + 0x1000 + 8, DEVICE | FLAGS);
+    tlb_flush_all(tm->v);
+    struct tlb_stretch s = get_stretch(tm, 1, true);
+    *(volatile u64 *)(uintptr_t)(page_at(1) + s.addend) = 77;
+    assert_int_equal(*(volatile u64 *)hva, 77);
+    spans_fill(tm->v, &store8, USER, true);
+    assert_int_equal(span[store8.span].room, PAGES * PAGE_SIZE - 7);
+    code_protect(tm->m.mem, DEVICE, 16);
+    spans_protect(tm->v, hva);
+    assert_int_equal(span[store8.span].room, 0);
+}
+
 static void test_who(void **state)
 {
     struct test_machine *tm = *state;
@@ -214,6 +239,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_flush_and_remap, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
         cmocka_unit_test_setup_teardown(test_code, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_device_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scarce, setup, teardown),
     };
