@@ -227,6 +227,7 @@ static void *work(void *opaque)
 static void run_bench(void)
 {
     double seconds = atof(parameter("disk.ms", "1000")) / 1000;
+    const char *only = parameter("disk.only", "");
     int fd = open_disk(O_RDONLY);
     off_t size = lseek(fd, 0, SEEK_END);
     close(fd);
@@ -235,6 +236,8 @@ static void run_bench(void)
         pthread_t thread[16];
         uint64_t done = 0;
         double start = now();
+        if (*only && strcmp(only, loads[i].name) != 0)
+            continue;
         for (unsigned k = 0; k < loads[i].threads; k++) {
             w[k] = (struct worker){&loads[i], k, start + seconds, size, 0};
             pthread_create(&thread[k], NULL, work, &w[k]);
