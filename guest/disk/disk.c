@@ -224,30 +224,36 @@ static void *work(void *opaque)
     return NULL;
 }
 
+/* Megabytes per second. */
+static double measure(const struct load *load, off_t size, double seconds)
+{
+    struct worker w[16];
+    pthread_t thread[16];
+    uint64_t done = 0;
+    double start = now();
+    for (unsigned k = 0; k < load->threads; k++) {
+        w[k] = (struct worker){load, k, start + seconds, size, 0};
+        pthread_create(&thread[k], NULL, work, &w[k]);
+    }
+    for (unsigned k = 0; k < load->threads; k++) {
+        pthread_join(thread[k], NULL);
+        done += w[k].done;
+    }
+    return (double)(done * load->size) / (now() - start) / 1e6;
+}
+
 static void run_bench(void)
 {
-    double seconds = atof(parameter("disk.ms", "1000")) / 1000;
     const char *only = parameter("disk.only", "");
+    double seconds = atof(parameter("disk.ms", "1000")) / 1000;
     int fd = open_disk(O_RDONLY);
     off_t size = lseek(fd, 0, SEEK_END);
     close(fd);
     for (unsigned i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
-        struct worker w[16];
-        pthread_t thread[16];
-        uint64_t done = 0;
-        double start = now();
         if (*only && strcmp(only, loads[i].name) != 0)
             continue;
-        for (unsigned k = 0; k < loads[i].threads; k++) {
-            w[k] = (struct worker){&loads[i], k, start + seconds, size, 0};
-            pthread_create(&thread[k], NULL, work, &w[k]);
-        }
-        for (unsigned k = 0; k < loads[i].threads; k++) {
-            pthread_join(thread[k], NULL);
-            done += w[k].done;
-        }
-        say("disk-bench %s %.1f\n", loads[i].name,
-            (double)(done * loads[i].size) / (now() - start) / 1e6);
+        measure(&loads[i], size, seconds / 4); /* what runs for the first time is translated */
+        say("disk-bench %s %.1f\n", loads[i].name, measure(&loads[i], size, seconds));
     }
 }
 
