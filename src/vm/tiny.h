@@ -23,7 +23,8 @@ struct tiny_guest {
 int tiny_create(struct tiny_guest *g, const struct engine_ops *ops, u64 ram, struct error *err);
 /* Makes the engine and attaches the processor, whose state is ready by then. */
 int tiny_start(struct tiny_guest *g, struct error *err);
-/* Runs until something else than a kick ends it or the time is up: then exit->kind is KICKED. */
+/* Runs until something else than a kick ends it or the time is up: then exit->kind is KICKED. On a
+ * busy host the time goes on until this thread has run for half of it, or for 20 times as long. */
 int tiny_run(struct tiny_guest *g, unsigned ms, struct vm_exit *exit, struct error *err);
 void tiny_destroy(struct tiny_guest *g);
 

@@ -64,7 +64,8 @@ static const struct constant_msr constants[] = {
     {0x34, INTEL, READ_ONLY, 0},                /* SMI_COUNT */
     {MSR_FEATURE_CONTROL, INTEL, READ_ONLY, 1}, /* locked, nothing enabled */
     {MSR_BIOS_SIGN_ID, INTEL, IGNORED, 1ULL << 32},
-    {MSR_BIOS_SIGN_ID, AMD, READ_ONLY, 0x01000065},
+    {MSR_BIOS_SIGN_ID, AMD, IGNORED,
+     0x01000065},                /* as KVM has it: there are loaders that write it */
     {0xce, INTEL, READ_ONLY, 0}, /* PLATFORM_INFO */
     {MSR_MTRR_CAP, ANY, READ_ONLY, MTRR_CAP},
     {MSR_MCG_CAP, ANY, READ_ONLY, 0},    /* no banks */
