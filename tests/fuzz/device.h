@@ -90,23 +90,23 @@ static void rig_destroy(struct device_rig *r)
     clock_destroy(r->clock);
 }
 
-static struct irq_line rig_line(struct device_rig *r, unsigned n)
+static inline struct irq_line rig_line(struct device_rig *r, unsigned n)
 {
     return (struct irq_line){rig_set_level, r, n};
 }
 
-static u8 rig_in(struct device_rig *r, unsigned port)
+static inline u8 rig_in(struct device_rig *r, unsigned port)
 {
     return (u8)port_in(r->bus, (u16)port, 1);
 }
 
-static void rig_out(struct device_rig *r, unsigned port, unsigned value)
+static inline void rig_out(struct device_rig *r, unsigned port, unsigned value)
 {
     port_out(r->bus, (u16)port, value, 1);
 }
 
 /* Any access to a port. */
-static void rig_access(struct device_rig *r, unsigned port)
+static inline void rig_access(struct device_rig *r, unsigned port)
 {
     unsigned size = one_in(&r->rng, 8) ? 1U << rnd_below(&r->rng, 3) : 1;
     if (one_in(&r->rng, 2))
