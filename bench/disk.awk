@@ -1,24 +1,6 @@
 # Turns bench/disk's raw lines "ROUND SYSTEM NAME VALUE" into a table and the JSON file. Values are megabytes per second, but
 # of "menu", microseconds. Medians over rounds, and ringer's against the better one of QEMU's two: above 1, ringer is faster.
 
-function median(key,    n, i, j, t, v) {
-    n = count[key]
-    if (!n)
-        return ""
-    for (i = 1; i <= n; i++)
-        v[i] = value[key, i]
-    for (i = 2; i <= n; i++)
-        for (j = i; j > 1 && v[j - 1] > v[j]; j--) {
-            t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
-        }
-    return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
-}
-
-function text(s) {
-    gsub(/["\\]/, "\\\\&", s)
-    return "\"" s "\""
-}
-
 function shown(name, x) { return x == "" ? "-" : name == "menu" ? sprintf("%.2f s", x / 1e6) : sprintf("%.1f", x) }
 
 NF == 4 && $4 > 0 {

@@ -3,24 +3,6 @@
 # asked of an engine. A result that differs between systems, or one that a system did not give, is an error, and the
 # exit status is 1. A "guest" here is a kernel and a width; the machine itself has the kernel "-".
 
-function median(key,    n, i, j, t, v) {
-    n = count[key]
-    if (!n)
-        return ""
-    for (i = 1; i <= n; i++)
-        v[i] = value[key, i]
-    for (i = 2; i <= n; i++)
-        for (j = i; j > 1 && v[j - 1] > v[j]; j--) {
-            t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
-        }
-    return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
-}
-
-function text(s) {
-    gsub(/["\\]/, "\\\\&", s)
-    return "\"" s "\""
-}
-
 function seconds(x) { return x == "" ? "-" : x < 0.1 ? sprintf("%.3f ms", x * 1000) : sprintf("%.3f s", x) }
 function number(x, otherwise) { return x == "" ? otherwise : sprintf("%.2f", x) }
 function virtual(name) { return name != "native" }

@@ -13,7 +13,7 @@ u64 host_tsc(void)
     return __rdtsc();
 }
 
-static u64 clock_ns(clockid_t id)
+u64 host_clock_ns(clockid_t id)
 {
     struct timespec ts;
     clock_gettime(id, &ts);
@@ -32,7 +32,7 @@ static struct sample sample_clocks(void)
     u64 best_gap = ~0ULL;
     for (int i = 0; i < 16; i++) {
         u64 before = host_tsc();
-        u64 ns = clock_ns(CLOCK_MONOTONIC_RAW);
+        u64 ns = host_clock_ns(CLOCK_MONOTONIC_RAW);
         u64 after = host_tsc();
         if (after - before < best_gap) {
             best_gap = after - before;
@@ -61,7 +61,7 @@ void timebase_init(struct timebase *tb)
 {
     set_frequency(tb, measure_tsc_hz());
     tb->slow = 1;
-    tb->start_realtime_ns = (i64)clock_ns(CLOCK_REALTIME);
+    tb->start_realtime_ns = (i64)host_clock_ns(CLOCK_REALTIME);
     tb->start_tsc = host_tsc();
 }
 

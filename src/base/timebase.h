@@ -10,6 +10,8 @@
 #ifndef RINGER_BASE_TIMEBASE_H
 #define RINGER_BASE_TIMEBASE_H
 
+#include <time.h>
+
 #include "base/types.h"
 
 #define NSEC_PER_SEC 1000000000ULL
@@ -30,6 +32,9 @@ void timebase_init(struct timebase *tb);
 
 /* Guest time runs 1 to SLOW_TIME_MAX times slower than the host's. Before anybody reads it. */
 void timebase_slow_down(struct timebase *tb, unsigned factor);
+
+/* A clock of the host, in ns. */
+u64 host_clock_ns(clockid_t id);
 
 /* Host TSC, unscaled. */
 u64 host_tsc(void);

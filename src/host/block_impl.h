@@ -48,9 +48,6 @@ bool block_stall_wait(struct block_stall *s, struct block_request *r, int result
 void block_stall_end(struct block_stall *s, struct block_request *r);
 void block_stall_give_up(struct block_stall *s);
 
-/* CLOCK_MONOTONIC in nanoseconds. */
-u64 block_clock(void);
-
 /* A thread that leaves all signals to others. 0 or an errno. */
 int block_thread(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/timebase.h"
 #include "base/tunables.h"
 #include "host/block_impl.h"
 #include "host/nbd_library.h"
@@ -159,7 +160,7 @@ static void settle(struct client *c, struct piece *p)
     } else if (r->op != BLOCK_READ && r->op != BLOCK_FLUSH &&
                block_stall_wait(&c->stall, r, p->result)) {
         if (!c->waiting.first)
-            c->retry_at = block_clock() + TUNE_BLOCK_RETRY_MS * 1000000ULL;
+            c->retry_at = host_clock_ns(CLOCK_MONOTONIC) + TUNE_BLOCK_RETRY_MS * 1000000ULL;
         block_queue_add(&c->waiting, r);
     } else {
         end_request(c, r, p->result == -EOPNOTSUPP ? -ENOTSUP : p->result);
@@ -187,7 +188,7 @@ static bool collect(struct client *c)
     c->retry = false;
     bool stop = c->stop;
     pthread_mutex_unlock(&c->lock);
-    if (c->waiting.first && block_clock() >= c->retry_at)
+    if (c->waiting.first && host_clock_ns(CLOCK_MONOTONIC) >= c->retry_at)
         block_queue_move(&c->ready, &c->waiting);
     return !stop;
 }
@@ -216,7 +217,7 @@ static void wait_for_events(struct client *c)
         fds[1].events |= POLLOUT;
     int timeout = -1;
     if (c->waiting.first) {
-        u64 now = block_clock();
+        u64 now = host_clock_ns(CLOCK_MONOTONIC);
         timeout = c->retry_at > now ? (int)((c->retry_at - now) / 1000000 + 1) : 0;
     }
     if (poll(fds, 2, timeout) <= 0)

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/timebase.h"
 #include "base/tunables.h"
 #include "host/block_raw.h"
 
@@ -56,7 +57,7 @@ static enum raw_verdict work(struct raw *raw, struct block_request *r)
 static void add_waiting(struct raw_engine *e, struct block_request *r)
 {
     if (!e->waiting.first)
-        e->retry_at = block_clock() + TUNE_BLOCK_RETRY_MS * 1000000ULL;
+        e->retry_at = host_clock_ns(CLOCK_MONOTONIC) + TUNE_BLOCK_RETRY_MS * 1000000ULL;
     block_queue_add(&e->waiting, r);
     pthread_cond_signal(&e->changed); /* one has to wake in time */
 }
@@ -76,7 +77,7 @@ static void *run(void *arg)
     struct raw_engine *e = arg;
     pthread_mutex_lock(&e->lock);
     while (!e->stop) {
-        if (e->waiting.first && block_clock() >= e->retry_at)
+        if (e->waiting.first && host_clock_ns(CLOCK_MONOTONIC) >= e->retry_at)
             block_queue_move(&e->ready, &e->waiting);
         struct block_request *r = block_queue_take(&e->ready);
         if (!r) {

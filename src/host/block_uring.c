@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/timebase.h"
 #include "base/tunables.h"
 #include "host/block_raw.h"
 
@@ -87,7 +88,7 @@ static bool collect(struct raw_engine *e)
     e->retry = false;
     bool stop = e->stop;
     pthread_mutex_unlock(&e->lock);
-    if (e->waiting.first && block_clock() >= e->retry_at)
+    if (e->waiting.first && host_clock_ns(CLOCK_MONOTONIC) >= e->retry_at)
         block_queue_move(&e->ready, &e->waiting);
     return !stop;
 }
@@ -100,7 +101,7 @@ static void settle(struct raw_engine *e, struct block_request *r, int res)
         break;
     case RAW_WAIT:
         if (!e->waiting.first)
-            e->retry_at = block_clock() + TUNE_BLOCK_RETRY_MS * 1000000ULL;
+            e->retry_at = host_clock_ns(CLOCK_MONOTONIC) + TUNE_BLOCK_RETRY_MS * 1000000ULL;
         block_queue_add(&e->waiting, r);
         break;
     case RAW_ENDED:
@@ -154,7 +155,7 @@ static void write_here(struct raw_engine *e)
 static void sleep_in_ring(struct raw_engine *e)
 {
     struct io_uring_cqe *cqe;
-    u64 now = e->waiting.first ? block_clock() : 0;
+    u64 now = e->waiting.first ? host_clock_ns(CLOCK_MONOTONIC) : 0;
     u64 ns = e->waiting.first && e->retry_at > now ? e->retry_at - now : 0;
     struct __kernel_timespec time = {.tv_sec = (i64)(ns / 1000000000),
                                      .tv_nsec = (i64)(ns % 1000000000)};

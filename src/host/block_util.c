@@ -160,13 +160,6 @@ void block_stall_give_up(struct block_stall *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-u64 block_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
-}
-
 int block_thread(pthread_t *thread, const char *name, void *(*run)(void *), void *arg)
 {
     sigset_t all, old;

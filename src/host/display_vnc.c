@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/timebase.h"
 #include "host/display.h"
 
 #define FRAME_NS     33333333ULL
@@ -180,18 +181,11 @@ static enum rfbNewClientAction on_client(rfbClientPtr cl)
 
 /* --- the thread --- */
 
-static u64 now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000000000U + (u64)t.tv_nsec;
-}
-
 static void *serve(void *arg)
 {
     struct vnc *v = arg;
     while (!atomic_load(&v->closing)) {
-        u64 now = now_ns();
+        u64 now = host_clock_ns(CLOCK_MONOTONIC);
         long wait_us = IDLE_US;
         if (v->rfb->clientHead) {
             if (now >= v->next_frame) {

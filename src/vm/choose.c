@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "base/tunables.h"
 #include "mem/guestmem.h"
@@ -61,13 +60,6 @@ static const u8 loop_code[] = {0x66, 0x40, 0x66, 0x01, 0xc3, 0x66, 0x31, 0xd9, 0
 #define LOOP_ADDR  0x1000
 #define LOOP_INSNS 4
 
-static u64 thread_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (u64)t.tv_sec * NSEC_PER_SEC + (u64)t.tv_nsec;
-}
-
 /* Runs the loop for a while; the speed through *speed. What counts is this thread's time: the host
  * may be busy with other things. */
 static int run_loop(struct tiny_guest *g, double *speed, struct error *err)
@@ -80,9 +72,9 @@ static int run_loop(struct tiny_guest *g, double *speed, struct error *err)
     int rc = tiny_start(g, err);
     if (rc < 0)
         return rc;
-    u64 start = thread_ns();
+    u64 start = host_clock_ns(CLOCK_THREAD_CPUTIME_ID);
     rc = tiny_run(g, TUNE_PROBE_GUEST_MS, &x, err);
-    u64 ns = MAX(thread_ns() - start, 1);
+    u64 ns = MAX(host_clock_ns(CLOCK_THREAD_CPUTIME_ID) - start, 1);
     if (rc < 0)
         return rc;
     if (x.kind != EXIT_KICKED)

@@ -104,24 +104,17 @@ static struct timespec after_ms(unsigned ms)
     return t;
 }
 
-static u64 used_ns(clockid_t clock)
-{
-    struct timespec t = {0};
-    clock_gettime(clock, &t);
-    return (u64)t.tv_sec * NSEC_PER_SEC + (u64)t.tv_nsec;
-}
-
 static void *stop_later(void *arg)
 {
     struct stopper *s = arg;
-    u64 start = used_ns(s->cpu_clock);
+    u64 start = host_clock_ns(s->cpu_clock);
     pthread_mutex_lock(&s->lock);
     for (unsigned n = 0; n < STARVED_TRIES && !s->done; n++) {
         struct timespec when = after_ms(s->ms);
         int rc = 0;
         while (!s->done && rc == 0)
             rc = pthread_cond_timedwait(&s->changed, &s->lock, &when);
-        if (used_ns(s->cpu_clock) - start >= (u64)s->ms * 1000000 / 2)
+        if (host_clock_ns(s->cpu_clock) - start >= (u64)s->ms * 1000000 / 2)
             break;
     }
     if (!s->done)

@@ -75,7 +75,7 @@ static void list_arrays(struct tcache *tc, struct array array[ARRAYS])
 {
     const struct array list[ARRAYS] = {
         {(void **)&tc->hash, sizeof(*tc->hash) << tc->hash_bits},
-        {(void **)&tc->page, sizeof(*tc->page) * (guestmem_pages(tc->mem))},
+        {(void **)&tc->page, sizeof(*tc->page) * guestmem_pages(tc->mem)},
         {(void **)&tc->fragment, sizeof(*tc->fragment) * tc->max_fragments},
         {(void **)&tc->exit, sizeof(*tc->exit) * tc->max_exits},
         {(void **)&tc->site, sizeof(*tc->site) * tc->max_sites},
