@@ -8,12 +8,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "cli/compare/compare.h"
 #include "cli/nano.h"
 #include "cli/options.h"
 #include "cli/signals.h"
 #include "cli/translate.h"
-#include "base/version.h"
 #include "vm/vm.h"
 
 enum exit_status {

@@ -268,8 +268,8 @@ int vm_create(const struct settings *settings, struct vm **out, struct error *er
 
 int vm_load_guest(struct vm *vm, struct error *err)
 {
-    if (vm->settings->boot
-            .firmware) /* which starts at the reset vector, and loads the guest itself */
+    /* Firmware starts at the reset vector and loads the guest itself. */
+    if (vm->settings->boot.firmware)
         return 0;
     struct acpi_options acpi = {.ncpus = vm->machine.ncpus};
     struct guest_mem *gm = vm->machine.mem;
