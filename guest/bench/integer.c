@@ -59,7 +59,7 @@ static u32 crc(void)
 }
 
 /* Rotations, additions and exclusive ors with nothing in between. */
-static u32 hash(void)
+static u32 mix(void)
 {
     u32 a = 1, b = 2, c = 3, d = 4;
     for (u32 n = 0; n < 120000; n++) {
@@ -118,6 +118,54 @@ static u32 tree(void)
     for (u32 n = 0; n < 6000; n++)
         insert(&root, next_random(&seed));
     return free_tree(root, 1);
+}
+
+/* Words are counted in a hash table with chains, as compilers keep their names. */
+#define WORDS   3000
+#define BUCKETS 4096
+
+struct word {
+    struct word *next;
+    u32 count;
+    char text[16];
+};
+
+static struct word *look_up(struct word **bucket, struct word *unused, const char *text)
+{
+    u32 h = 2166136261u; /* FNV-1a */
+    for (const char *c = text; *c; c++)
+        h = (h ^ (unsigned char)*c) * 16777619u;
+    struct word **at = &bucket[h % BUCKETS];
+    for (struct word *w = *at; w; w = w->next)
+        if (strcmp(w->text, text) == 0)
+            return w;
+    strcpy(unused->text, text);
+    unused->count = 0;
+    unused->next = *at;
+    *at = unused;
+    return unused;
+}
+
+static u32 hash(void)
+{
+    static struct word *bucket[BUCKETS], words[WORDS];
+    static char text[WORDS][16];
+    u32 seed = 11, used = 0, sum = 0;
+    memset(bucket, 0, sizeof(bucket));
+    for (u32 n = 0; n < WORDS; n++) {
+        u32 length = 3 + next_random(&seed) % 10;
+        memset(text[n], 0, sizeof(text[n]));
+        for (u32 k = 0; k < length; k++)
+            text[n][k] = (char)('a' + next_random(&seed) % 26);
+    }
+    for (u32 n = 0; n < 12000; n++) {
+        u32 r = next_random(&seed) % WORDS;
+        struct word *w = look_up(bucket, &words[used], text[r * (u64)r / WORDS]);
+        used += w->count++ == 0;
+    }
+    for (u32 n = 0; n < used; n++)
+        sum = sum * 31 + words[n].count;
+    return sum;
 }
 
 /* A random cycle through more memory than first-level caches and small TLBs hold. */
@@ -182,15 +230,7 @@ static u32 indirect(void)
 }
 
 const struct workload integer_work[] = {
-    {"sieve", sieve},
-    {"sort", sort},
-    {"crc", crc},
-    {"hash", hash},
-    {"divide", divide},
-    {"tree", tree},
-    {"list", list},
-    {"calls", calls},
-    {"indirect", indirect},
-    {"interp", interp},
-    {0},
+    {"sieve", sieve},   {"sort", sort},         {"crc", crc},       {"mix", mix},
+    {"divide", divide}, {"tree", tree},         {"hash", hash},     {"list", list},
+    {"calls", calls},   {"indirect", indirect}, {"interp", interp}, {0},
 };
