@@ -170,7 +170,7 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
     /* One local page would cost the kernel's table with each change of the address space. */
     if (v->cpl < 3 && v->cr4 & CR4_PGE && !global)
         return;
-    if (f->gpa2 != NO_GPA || !b->chain) /* run_block: indirect jumps are to come back */
+    if (!b->chain) /* run_block: indirect jumps are to come back */
         return;
     unsigned index = jump_index(f->rip);
     struct jump_entry *j = &b->jump[table][index];
@@ -455,7 +455,7 @@ static const void *find_known(struct vcpu *v)
     pthread_mutex_lock(&tc->lock);
     /* If RIP is not within CS there is none with this key. */
     const struct fragment *f = tcache_find(tc, tlb_exec_gpa(exec, lin), v->rip, b->key);
-    if (f && f->gpa2 == NO_GPA && f->settled) {
+    if (f && f->settled) {
         jump_enter(v, f, lin);
         target = tcache_rx(tc, f->entry_image);
     }
@@ -541,7 +541,7 @@ struct fragment *bt_find(struct vcpu *v)
     u64 lin = sem_code_lin(v), gpa = lin_exec_gpa(v, lin), gpa2 = second_gpa(v, lin, gpa);
     pthread_mutex_lock(&tc->lock);
     struct fragment *f = find_or_make(v, gpa, gpa2, &full);
-    if (f && b->left && b->chain && f->gpa2 == NO_GPA && f->settled &&
+    if (f && b->left && b->chain && f->settled &&
         tcache_link(tc, b->left, f, tlb_exec_signature(lin, gpa)))
         stat_inc(&v->stats, STAT_BT_LINKS);
     pthread_mutex_unlock(&tc->lock);

@@ -83,6 +83,7 @@ enum site_kind {
     SITE_CALLOUT, /* an instruction that C executes */
     SITE_DEVICE,  /* the same, which was an access that went to devices */
     SITE_END,     /* the same; it ends the TU */
+    SITE_RETURN,  /* one within a trace, which led elsewhere than expected */
     SITE_FAULT,   /* a host instruction that raised a signal */
     SITE_FPU,     /* the guest's FPU state is needed in the host's registers */
     SITE_WRITTEN, /* a store went to a page with code */
@@ -97,7 +98,7 @@ struct site {
     struct fragment *f;
     u8 *retry, *next;  /* host addresses: to try again; behind the instruction, with the flags in
                           RAX */
-    u16 off;           /* of the guest instruction in the TU */
+    i16 off;           /* of the guest instruction from the TU's first */
     u8 kind;           /* enum site_kind */
     u8 access;         /* enum access */
     bool group_writes; /* SITE_GROUP: and some access of the group writes */
@@ -109,11 +110,13 @@ struct site {
                           it does */
     i16 low;           /* SITE_GROUP: where the check begins, from the instruction's own access */
     bool late;         /* FIP and FOP are still to be stored, for an instruction before this one: */
-    u16 late_off, late_fop;
+    i16 late_off;
+    u16 late_fop;
     u8 length;       /* SITE_QUICK: of the instruction */
     _Atomic u64 key; /* SITE_QUICK: of a segment load: see bt_quick() */
     u8 misses;       /* times it came to C for nothing that the TLB can hold */
     u16 calls;       /* SITE_DEVICE: how often it was executed */
+    u32 since;       /* SITE_GROUP: host's TSC >> SPAN_TIME_SHIFT at the first of the misses */
     u32 span;        /* its number; NO_SPAN: none */
 };
 
@@ -122,7 +125,8 @@ struct fragment {
     u64 gpa2; /* of the page after, if the one instruction goes into it; else NO_GPA */
     struct fragment *hash_next;
     u32 key;
-    u16 bytes, insns; /* of the guest's */
+    u16 bytes, before; /* of the guest's, from gpa on, and before it (a trace) */
+    u16 insns;
     bool dead;
     bool has_spans;
     bool roams;   /* it has accesses that go through the TLB for LEARNED_ROAMS */
@@ -133,6 +137,7 @@ struct fragment {
     struct exit *own;              /* its own address: where a dead fragment leads */
     struct exit *linked;           /* exits that lead here */
     struct fragment *page_next[2]; /* others of the same guest page; [1]: of the second page */
+    u64 chunks[2];                 /* of 64 bytes of these pages that it is made from */
     u32 page[2];                   /* numbers of these pages (guestmem_pages()), or NO_PAGE */
     u32 first_exit, exits, first_site, sites;
     u32 first_trap, traps;
@@ -217,6 +222,7 @@ static inline u64 jump_tag(bool wide, u32 key, u64 rip)
 struct span {
     u64 start, room;
     u64 addend; /* host minus linear address */
+    u64 host;   /* address of start */
 };
 #define NO_SPAN (~0U)
 
@@ -288,7 +294,7 @@ struct jump_entry {
 /* A decoded instruction of a site, kept because sites that come to C come again. */
 struct site_insn {
     struct site *site;
-    u32 off;
+    i32 off;
     struct insn insn;
 };
 

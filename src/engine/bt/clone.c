@@ -149,7 +149,7 @@ static void make_fragment(struct clone *c, u64 rip)
 static bool fits(const struct vcpu *v, const struct fragment *from)
 {
     u64 last = sem_last_ip(v);
-    return v->rip <= last && last - v->rip >= from->bytes - 1u;
+    return v->rip >= from->before && v->rip <= last && last - v->rip >= from->bytes - 1u;
 }
 
 struct fragment *bt_clone(struct bt *bt, struct vcpu *v, const struct fragment *from)

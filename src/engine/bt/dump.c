@@ -12,7 +12,7 @@ static void copy_insns(struct dump_tu *tu, const struct trans *t)
 {
     for (unsigned n = 0; n < tu->insns; n++)
         tu->insn[n] = (struct dump_insn){.insn = t->insn[n],
-                                         .rip = t->f->rip + t->off[n],
+                                         .rip = off_rip(t, t->off[n]),
                                          .host = (u32)(t->host[n] - t->f->code)};
 }
 

@@ -205,8 +205,7 @@ static void insn_facts(const struct trans *t, const struct insn *i, struct facts
     *f = (struct facts){0};
     flag_facts(i, f);
     f->callout = !can_lower(t, i, &f->lowerer);
-    u64 gpa = t->f->gpa + t->off[i - t->insn];
-    u8 learned = t->tc->learned[tcache_learned_hash(gpa)];
+    u8 learned = learned_at(t, i);
     bool divides = i->op == OP_DIV || i->op == OP_IDIV;
     if ((has_memory(i) && learned & LEARNED_DEVICE) || (divides && learned & LEARNED_DIVIDES))
         f->callout = f->device = true;

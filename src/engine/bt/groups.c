@@ -105,7 +105,7 @@ static void follow(const struct trans *t, struct tracker *k, const struct insn *
         k->reg[i->opd[0].reg] = v;
         return;
     }
-    if (is_push(i) && t->key.stack != 2) {
+    if ((is_push(i) || i->op == OP_CALL) && t->key.stack != 2) {
         k->reg[RSP].off -= i->opsize;
         return;
     }
@@ -115,8 +115,9 @@ static void follow(const struct trans *t, struct tracker *k, const struct insn *
     for (unsigned r = 0; r < 16; r++)
         if (f->modifies & BIT(r))
             unknown(k, r);
-    if ((is_pop(i) || i->op == OP_LEAVE) && !pops_sp && t->key.stack != 2)
-        k->reg[RSP] = (struct value){sp.id, sp.off + i->opsize};
+    if ((is_pop(i) || i->op == OP_LEAVE || i->op == OP_RET) && !pops_sp && t->key.stack != 2)
+        k->reg[RSP] =
+            (struct value){sp.id, sp.off + i->opsize + (i->op == OP_RET ? (i->imm & 0xffff) : 0)};
 }
 
 /* --- the accesses --- */

@@ -6,16 +6,14 @@
  */
 #include "engine/bt/trans.h"
 
-static u64 target_of(const struct trans *t, const struct insn *i, u64 next)
+u64 branch_target(const struct trans *t, const struct insn *i)
 {
-    (void)t;
-    return (next + i->imm) & size_mask(i->opsize);
+    return (behind(t, i) + i->imm) & size_mask(i->opsize);
 }
 
 static bool target_valid(const struct trans *t, const struct insn *i)
 {
-    unsigned n = (unsigned)(i - t->insn);
-    u64 target = target_of(t, i, t->f->rip + t->off[n] + i->len);
+    u64 target = branch_target(t, i);
     return t->wide ? canonical(target) : target <= t->key.cs_limit;
 }
 
@@ -167,6 +165,21 @@ static void lower_call_ind(struct trans *t, const struct insn *i)
     t->ended = true;
 }
 
+/* A return in a trace that came along the call: to elsewhere only if the guest has changed what the
+ * call pushed. */
+static void lower_ret_within(struct trans *t, const struct insn *i)
+{
+    u64 expected = off_rip(t, t->off[t->cur + 1]) & size_mask(i->opsize);
+    struct hmem m;
+    mem_access_at(t, RSP, 0, SEG_SS, i->opsize, ACCESS_READ, &m);
+    flags_clobber(t);
+    u32 site = site_new(t, SITE_RETURN, NULL);
+    emit_cmp_rip(t, i->opsize, &m, expected);
+    u8 *from = emit_jcc(&t->e, 5, NULL);
+    cold_new(t, site)->from[0] = from;
+    move_rsp(t, (i64)i->opsize + (i64)(i->imm & 0xffff));
+}
+
 static void lower_ret(struct trans *t, const struct insn *i)
 {
     struct hmem m, target = jump_at(t, offsetof(struct jump_entry, target));
@@ -187,7 +200,8 @@ static void lower_call(struct trans *t, const struct insn *i)
     stack_access(t, i, &m);
     push_return(t, i, &m);
     emit_insn_done(t);
-    emit_exit(t, target_of(t, i, next_rip(t)));
+    if (!goes_on(t))
+        emit_exit(t, branch_target(t, i));
 }
 
 /* rCX is to be tested by JRCXZ, which knows no 16-bit form: CX alone, T1 keeps all of it. */
@@ -217,7 +231,7 @@ static void lower_count(struct trans *t, const struct insn *i)
 {
     struct emit *e = &t->e;
     bool by_flag = i->op == OP_LOOPE || i->op == OP_LOOPNE, loop = by_flag || i->op == OP_LOOP;
-    u64 target = target_of(t, i, next_rip(t)), next = next_rip(t);
+    u64 target = branch_target(t, i), next = next_rip(t);
     if (t->form == FORM_RECIPE || by_flag)
         flags_to_host(t);
     count_down(t, i, loop);
@@ -244,7 +258,8 @@ bool lower_branch(struct trans *t)
         return false;
     switch (i->op) {
     case OP_JMP:
-        emit_exit(t, target_of(t, i, next_rip(t)));
+        if (!goes_on(t))
+            emit_exit(t, branch_target(t, i));
         break;
     case OP_CALL:
         lower_call(t, i);
@@ -256,7 +271,10 @@ bool lower_branch(struct trans *t)
         lower_call_ind(t, i);
         break;
     case OP_RET:
-        lower_ret(t, i);
+        if (goes_on(t))
+            lower_ret_within(t, i);
+        else
+            lower_ret(t, i);
         break;
     case OP_LOOP:
     case OP_LOOPE:
@@ -268,7 +286,7 @@ bool lower_branch(struct trans *t)
         break;
     default:
         flags_to_host(t);
-        emit_branch(t, i->op - OP_JO, target_of(t, i, next_rip(t)));
+        emit_branch(t, i->op - OP_JO, branch_target(t, i));
         break;
     }
     return true;

@@ -152,7 +152,7 @@ static void set_pointers(struct trans *t, const struct insn *i, u8 code)
     t->late_fop = (u16)((code & 7) << 8 | i->raw[i->modrm_at]);
     if (!t->late) {
         emit_store_imm(&t->e, 2, &fop, t->late_fop);
-        emit_mov_rip(t, H_T1, t->f->rip + t->off[t->cur]);
+        emit_mov_rip(t, H_T1, off_rip(t, t->off[t->cur]));
         emit_store(&t->e, 8, &fip, H_T1);
         store_selector(t, VCPU_AT(fpu.fip_sel), SEG_CS);
     }

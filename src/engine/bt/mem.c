@@ -33,9 +33,8 @@ static void insn_addr(const struct trans *t, const struct insn *i, struct addr *
                        i->seg,  i->addrsize, false,    is_bit_string(i)};
     if (i->base == REG_RIP) {
         a->rip = true;
-        unsigned n = (unsigned)(i - t->insn);
         a->base = REG_NONE;
-        a->disp += (i64)(t->f->rip + t->off[n + 1]);
+        a->disp += (i64)behind(t, i);
     }
     if (a->size < 8)
         a->disp = (i32)a->disp;

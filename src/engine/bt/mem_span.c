@@ -11,8 +11,8 @@
 /* Is the access one that spans are of use for? */
 static bool keeps_to_spans(const struct trans *t)
 {
-    u64 gpa = t->f->gpa + t->off[t->cur];
-    u8 known = t->tc->learned[tcache_learned_hash(gpa)];
+    u64 gpa = t->f->gpa + (u64)(i64)t->off[t->cur];
+    u8 known = learned_at(t, cur_insn(t));
     if (!(known & LEARNED_ROAMS))
         return true;
     t->f->roams = !(known & LEARNED_ROAMS_WIDELY);
@@ -30,6 +30,12 @@ static struct hmem span_field(u32 span, size_t field)
     return hmem_vcpu(BT_AT(span) + span * sizeof(struct span) + field);
 }
 
+/* Is the address a sum, which is then not to be added up once more for the access? */
+static bool is_sum(const struct trans *t, const struct request *r)
+{
+    return t->wide && !simple(t, &r->addr) && r->plan->role == PLAN_ALONE;
+}
+
 static void span_access(struct trans *t, const struct request *r, struct hmem *m)
 {
     struct emit *e = &t->e;
@@ -37,12 +43,18 @@ static void span_access(struct trans *t, const struct request *r, struct hmem *m
     t->f->has_spans = true;
     struct hmem start = span_field(n, offsetof(struct span, start)),
                 room = span_field(n, offsetof(struct span, room)),
-                addend = span_field(n, offsetof(struct span, addend));
+                addend = span_field(n, offsetof(struct span, addend)),
+                host = span_field(n, offsetof(struct span, host));
     const u8 *retry = e->p;
     emit_first(t, r);
     emit_alu_load(e, ALU_SUB, 8, H_T1, &start);
     emit_alu_load(e, ALU_CMP, 8, H_T1, &room);
     emit_miss(t, retry, r, 3, n);
+    if (is_sum(t, r)) {
+        emit_load(e, 8, H_T0, &host);
+        *m = hmem_sum(H_T0, H_T1, 0);
+        return;
+    }
     emit_load(e, 8, H_T0, &addend);
     if (r->plan->role == PLAN_LEADER)
         hold_slot(t, r, (size_t)addend.disp);

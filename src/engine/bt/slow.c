@@ -5,6 +5,7 @@
  * on behind it. Until the FPU's state is saved, nothing here may use the host's FPU registers: this
  * file is compiled without them.
  */
+#include "base/timebase.h"
 #include "cpu/irq.h"
 #include "engine/bt/tcache.h"
 #include "engine/sem/sem.h"
@@ -25,11 +26,11 @@ void bt_flags_out(struct vcpu *v)
 }
 
 /* The site's guest instruction. NULL: its code has been overwritten since. */
-static const struct insn *site_insn(struct vcpu *v, struct site *s, unsigned off)
+static const struct insn *site_insn(struct vcpu *v, struct site *s, i32 off)
 {
     struct bt_cpu *b = bt_cpu(v);
     u32 number = (u32)(s - b->bt->tc->site);
-    struct site_insn *d = &b->decoded[((number + off) * 0x9e3779b1u >> 16) % BT_SITE_INSNS];
+    struct site_insn *d = &b->decoded[((number + (u32)off) * 0x9e3779b1u >> 16) % BT_SITE_INSNS];
     struct fragment *f = s->f;
     if (f->dead)
         return NULL;
@@ -88,11 +89,11 @@ static void learn(struct vcpu *v, struct fragment *f, u64 gpa, u8 what, enum sta
 static void adapt_to_signals(struct vcpu *v, struct site *s, const struct insn *i)
 {
     if ((i->op == OP_DIV || i->op == OP_IDIV) && ++s->misses == TUNE_BT_DIVISION_FAULTS)
-        learn(v, s->f, s->f->gpa + s->off, LEARNED_DIVIDES, STAT_BT_ADAPT_DIVIDES);
+        learn(v, s->f, s->f->gpa + (u64)(i64)s->off, LEARNED_DIVIDES, STAT_BT_ADAPT_DIVIDES);
 }
 
 /* Executes the instruction at v->rip. False: it is not there any more. */
-static bool execute(struct vcpu *v, struct site *s, unsigned off)
+static bool execute(struct vcpu *v, struct site *s, i32 off)
 {
     const struct insn *i = site_insn(v, s, off);
     if (!i)
@@ -111,11 +112,11 @@ static bool execute(struct vcpu *v, struct site *s, unsigned off)
     return true;
 }
 
-/* Executes up to the end of the TU one by one. */
-static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, unsigned off)
+/* Executes up to the end of the TU, or to a branch, one by one. */
+static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, i32 off)
 {
     struct fragment *f = s->f;
-    while (off < f->bytes && v->rip == first_rip + off && !(v->cur->flags & INSN_END)) {
+    while (off < f->bytes && v->rip == first_rip + (u64)(i64)off && !(v->cur->flags & INSN_END)) {
         if (bt_disturbed(v) || !execute(v, s, off))
             return NULL;
         off += v->cur->len;
@@ -123,12 +124,24 @@ static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, unsi
     return bt_next(v);
 }
 
+/* Has the site come here TUNE_BT_GROUP_MISSES times within a short time? */
+static bool misses_often(struct site *s)
+{
+    if (s->misses == 0)
+        s->since = (u32)(host_tsc() >> SPAN_TIME_SHIFT);
+    if (++s->misses < TUNE_BT_GROUP_MISSES)
+        return false;
+    s->misses = 0;
+    u32 passed = (u32)(host_tsc() >> SPAN_TIME_SHIFT) - s->since;
+    return passed < TUNE_BT_GROUP_MISSES * TUNE_BT_GROUP_CYCLES >> SPAN_TIME_SHIFT;
+}
+
 /* A group whose check failed for what the TLB can't mend. If that happens again and again (a stack
  * frame that lies across a page, say), the TU is translated anew with a check for each access. */
-static const void *group_missed(struct vcpu *v, struct site *s, u64 first_rip, unsigned behind)
+static const void *group_missed(struct vcpu *v, struct site *s, u64 first_rip, i32 behind)
 {
     const void *next = finish_tu(v, s, first_rip, behind);
-    if (++s->misses == TUNE_BT_GROUP_MISSES)
+    if (misses_often(s))
         learn(v, s->f, s->f->gpa, LEARNED_ALONE, STAT_BT_ADAPT_ALONE);
     return next;
 }
@@ -152,7 +165,7 @@ static bool went_to_device(struct vcpu *v, const struct site *s)
  * a while. */
 static void adapt_to_devices(struct vcpu *v, struct site *s)
 {
-    u64 gpa = s->f->gpa + s->off;
+    u64 gpa = s->f->gpa + (u64)(i64)s->off;
     if (s->kind == SITE_ACCESS && went_to_device(v, s) && ++s->misses == TUNE_BT_DEVICE_MISSES)
         learn(v, s->f, gpa, LEARNED_DEVICE, STAT_BT_ADAPT_DEVICE);
     else if (s->kind == SITE_DEVICE && ++s->calls == TUNE_BT_DEVICE_CALLS)
@@ -163,21 +176,23 @@ static const void *execute_site(struct vcpu *v, struct site *s)
 {
     struct bt_cpu *b = bt_cpu(v);
     struct fragment *f = s->f;
-    u64 first_rip = v->rip - s->off;
+    u64 first_rip = v->rip - (u64)(i64)s->off;
     bool fp_live = b->fp_live;
     bt_fpu_save(v);
     b->left = NULL;
     if (!execute(v, s, s->off))
         return NULL;
     adapt_to_devices(v, s);
-    unsigned behind = s->off + v->cur->len;
+    if (s->kind == SITE_RETURN && ++s->misses == TUNE_BT_STRAY_RETURNS)
+        learn(v, f, f->gpa + (u64)(i64)s->off, LEARNED_STRAYS, STAT_BT_ADAPT_STRAYS);
+    i32 behind = s->off + v->cur->len;
     if (s->kind == SITE_GROUP)
         return group_missed(v, s, first_rip, behind);
     if (s->leads)
         return finish_tu(v, s, first_rip, behind);
-    if (s->kind == SITE_END || behind >= f->bytes || v->cur->flags & INSN_END)
+    if (s->kind == SITE_END || s->insn + 1 >= f->insns || v->cur->flags & INSN_END)
         return bt_next(v); /* POPF, too, may have changed what the TU counts on (AC) */
-    if (bt_disturbed(v) || f->dead || v->rip != first_rip + behind)
+    if (bt_disturbed(v) || f->dead || v->rip != first_rip + (u64)(i64)behind)
         return NULL;
     bt_flags_in(v);
     if (fp_live && s->kind != SITE_CALLOUT && s->kind != SITE_DEVICE)
@@ -188,7 +203,7 @@ static const void *execute_site(struct vcpu *v, struct site *s)
 static void fill_span(struct vcpu *v, const struct site *s, u64 lin)
 {
     const u8 *learned = bt_cpu(v)->bt->tc->learned;
-    u64 gpa = s->f->gpa + s->off;
+    u64 gpa = s->f->gpa + (u64)(i64)s->off;
     bool hot = learned[tcache_learned_hash(gpa & PAGE_MASK)] & LEARNED_HOT_PAGE;
     bool roams = learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS;
     if (!spans_fill(v, s, lin, hot))
@@ -242,7 +257,7 @@ static const void *look_at_store(struct vcpu *v, struct site *s)
     bool fp_live = b->fp_live;
     bt_fpu_save(v);
     ram_written(v, (void *)(uintptr_t)(lin + e->addend), len);
-    if (s->f->dead && s->off < s->f->bytes) { /* perhaps by another vCPU's store */
+    if (s->f->dead && s->insn < s->f->insns) { /* perhaps by another vCPU's store */
         b->left = NULL;
         return NULL;
     }
@@ -259,7 +274,7 @@ static void store_pointers(struct vcpu *v, const struct site *s)
     if (!s->late)
         return;
     v->fpu.legacy.fop = s->late_fop;
-    v->fpu.legacy.fip = s->f->rip + s->late_off;
+    v->fpu.legacy.fip = s->f->rip + (u64)(i64)s->late_off;
     v->fpu.fip_sel = v->seg[SEG_CS].sel;
 }
 
@@ -307,7 +322,7 @@ const void *bt_slow(struct vcpu *v)
         break;
     }
     bt_flags_out(v);
-    v->rip = s->f->rip + s->off;
+    v->rip = s->f->rip + (u64)(i64)s->off;
     b->block_insns = s->insn;
     store_pointers(v, s);
     if (miss == MISS_FAULTS && s->first_fault && likely(!s->f->dead) &&

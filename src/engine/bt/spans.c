@@ -205,8 +205,10 @@ bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window)
         cut(&stretch, lin);
     if (use->store)
         list_store(b, s->span, window ? SPAN_WINDOWS : list_of(stretch.start + stretch.addend));
-    *span = (struct span){
-        .start = stretch.start, .room = stretch.bytes - s->size + 1, .addend = stretch.addend};
+    *span = (struct span){.start = stretch.start,
+                          .room = stretch.bytes - s->size + 1,
+                          .addend = stretch.addend,
+                          .host = stretch.start + stretch.addend};
     log_span(b, s->span, &stretch);
     return counts_as_rare(use);
 }

@@ -341,23 +341,9 @@ void tcache_kill(struct tcache *tc, struct fragment *f)
         kill_fragment(tc, f);
 }
 
-/* Chunks of the page at gpa that [gpa, gpa + bytes) touches; bytes is not 0 and ends in the page.
- */
-static u64 chunks_of(u64 gpa, unsigned bytes)
-{
-    unsigned first = gpa & ~PAGE_MASK, last = first + bytes - 1;
-    return ~0ULL >> (63 - last / 64) & ~0ULL << first / 64;
-}
-
 static u64 fragment_chunks(const struct fragment *f, u64 page)
 {
-    unsigned room = (unsigned)(PAGE_SIZE - (f->gpa & ~PAGE_MASK)), here = MIN(f->bytes, room);
-    u64 chunks = 0;
-    if (f->page[0] == page)
-        chunks |= chunks_of(f->gpa, here);
-    if (f->bytes > here && f->page[1] == page)
-        chunks |= chunks_of(f->gpa2, f->bytes - here);
-    return chunks;
+    return (f->page[0] == page ? f->chunks[0] : 0) | (f->page[1] == page ? f->chunks[1] : 0);
 }
 
 /* Where the list of the page's fragments goes on behind f. */
@@ -488,7 +474,8 @@ static void reset(struct tcache *tc)
     }
     tc->fragments = tc->exits = tc->sites = tc->relocs = tc->keys = tc->spans = 0;
     for (unsigned n = 0; n < TCACHE_LEARNED; n++)
-        tc->learned[n] &= LEARNED_ALONE | LEARNED_HOT_PAGE; /* the others have another try */
+        tc->learned[n] &=
+            LEARNED_ALONE | LEARNED_HOT_PAGE | LEARNED_STRAYS; /* the others have another try */
     __atomic_store_n(&tc->traps, 0, __ATOMIC_RELEASE);
     memset(tc->key_hash, 0, sizeof(tc->key_hash));
     tc->next = tc->first;

@@ -24,6 +24,7 @@ enum {
     LEARNED_DEVICE = 4,       /* an instruction that accesses devices: to be a callout */
     LEARNED_ROAMS_WIDELY = 8, /* one that leaves spans of a window, too */
     LEARNED_HOT_PAGE = 16,    /* a page of code: its spans come from windows */
+    LEARNED_STRAYS = 64,      /* a return that leads elsewhere than behind its call */
     LEARNED_DIVIDES = 32,     /* a division that faults: a callout, too, as a signal costs more */
 };
 static inline u32 tcache_learned_hash(u64 gpa)
@@ -116,6 +117,14 @@ bool tcache_link(struct tcache *tc, struct exit *x, struct fragment *f, u64 sig)
 /* Code in these chunks of 64 bytes of a RAM page (bit n: from 64 * n on) was written: its fragments
  * are not to be reached any more. */
 void tcache_invalidate(struct tcache *tc, u64 page, u64 chunks);
+
+/* Chunks of the page at gpa that [gpa, gpa + bytes) touches; bytes is not 0 and ends in the page.
+ */
+static inline u64 tcache_chunks(u64 gpa, unsigned bytes)
+{
+    unsigned first = gpa & ~PAGE_MASK, last = first + bytes - 1;
+    return ~0ULL >> (63 - last / 64) & ~0ULL << first / 64;
+}
 
 /* Makes f unreachable, so that it is translated again. With the lock held. */
 void tcache_kill(struct tcache *tc, struct fragment *f);

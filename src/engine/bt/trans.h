@@ -74,7 +74,7 @@ struct side_exit {
     bool image_valid;
 };
 
-#define SIDE_EXITS_MAX 12
+#define SIDE_EXITS_MAX 24
 
 struct trans {
     struct bt *bt;
@@ -86,7 +86,8 @@ struct trans {
     bool wide;   /* 64-bit code */
     bool extend; /* see bt_translate() */
 
-    unsigned n; /* instructions */
+    unsigned n;       /* instructions */
+    unsigned back_at; /* from this one on, the trace has gone back in the code */
     unsigned slots;
     unsigned t0_slot;      /* number + 1 of the slot that T0 holds, unless e.t0_lost */
     u32 slot_at[BT_SLOTS]; /* where each slot is: offset from GS */
@@ -97,7 +98,8 @@ struct trans {
     bool has_recipe;
     bool image_valid; /* RAX holds the image of the current flags */
     bool late;        /* see struct site */
-    u16 late_off, late_fop;
+    i16 late_off;
+    u16 late_fop;
     bool fpu_ready; /* the guest's FPU state is in the host's registers */
     bool written;   /* a store of the current instruction is to be looked at (several vCPUs) */
     bool ended;
@@ -109,7 +111,7 @@ struct trans {
     /* Up to here it is cleared for each TU; of these, what is used is written first. */
     struct insn insn[TU_MAX];
     struct facts facts[TU_MAX];
-    u16 off[TU_MAX + 1];
+    i16 off[TU_MAX + 1];         /* of each from the TU's first byte; [n]: where it goes on */
     struct plan plan[TU_MAX][2]; /* of the memory operand, of the stack access */
     struct side_exit side[SIDE_EXITS_MAX];
     struct cold cold[COLD_MAX];
@@ -139,11 +141,37 @@ static inline bool is_bit_string(const struct insn *i)
            i->opd[1].kind == OPD_GPR;
 }
 
-/* Address behind the current instruction. */
+static inline u64 off_rip(const struct trans *t, i32 off)
+{
+    return t->f->rip + (u64)(i64)off;
+}
+
+/* Address behind an instruction, resp. the current one. */
+static inline u64 behind(const struct trans *t, const struct insn *i)
+{
+    return off_rip(t, t->off[i - t->insn] + i->len);
+}
+
 static inline u64 next_rip(const struct trans *t)
 {
-    return t->f->rip + t->off[t->cur + 1];
+    return behind(t, cur_insn(t));
 }
+
+/* What was learned of an instruction: LEARNED_*. */
+static inline u8 learned_at(const struct trans *t, const struct insn *i)
+{
+    return t->tc->learned[tcache_learned_hash(t->f->gpa + (u64)(i64)t->off[i - t->insn])];
+}
+
+/* Does the TU go on after the current instruction? */
+static inline bool goes_on(const struct trans *t)
+{
+    return t->cur + 1 < t->n;
+}
+
+/* --- trace.c --- */
+/* Decodes the TU at gpa and has stores to it noticed. False: nothing that can be kept. */
+bool trace_fetch(struct trans *t, u64 gpa, u64 gpa2);
 
 /* --- flags: flags.c --- */
 void facts_make(struct trans *t);
@@ -198,6 +226,9 @@ void emit_mov_rip(struct trans *t, unsigned dst, u64 value);
 /* Stores it; T1 may be overwritten. */
 void emit_store_rip(struct trans *t, unsigned size, const struct hmem *m, u64 value);
 
+/* Compares memory with it; T0 and T1 may be overwritten. */
+void emit_cmp_rip(struct trans *t, unsigned size, const struct hmem *m, u64 value);
+
 /* --- sites: translate.c --- */
 bool is_plain_move(const struct insn *i);
 u32 site_new(struct trans *t, enum site_kind kind, struct site **out);
@@ -231,6 +262,8 @@ bool can_integer(const struct trans *t, const struct insn *i);
 bool is_hint(const struct insn *i);
 bool can_stack(const struct trans *t, const struct insn *i);
 bool can_branch(const struct trans *t, const struct insn *i);
+/* Where a direct branch leads. */
+u64 branch_target(const struct trans *t, const struct insn *i);
 bool can_native(const struct trans *t, const struct insn *i);
 bool can_string(const struct trans *t, const struct insn *i);
 bool can_system(const struct trans *t, const struct insn *i);

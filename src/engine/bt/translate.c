@@ -1,5 +1,5 @@
 /*
- * Translates one TU: decodes it, emits its instructions one after the other, then the exits' and
+ * Translates one TU (trace.c): emits its instructions one after the other, then the exits' and
  * slow paths' cold code. Instructions that no lower_*.c translates become callouts.
  */
 #include <stdlib.h>
@@ -8,118 +8,10 @@
 #include "engine/sem/sem.h"
 #include "engine/sem/sem_exec.h"
 
-#define INSN_MAX 15
-
 const struct lowerer lowerers[LOWERERS] = {
     {can_integer, lower_integer}, {can_stack, lower_stack},   {can_branch, lower_branch},
     {can_native, lower_native},   {can_string, lower_string}, {can_system, lower_system},
 };
-
-/* --- the TU --- */
-
-/* Bytes that may be decoded at rip: to the end of the page, of the segment and of the address
- * space of IP. */
-static unsigned bytes_left(const struct vcpu *v, u64 gpa)
-{
-    u64 room = MIN(PAGE_SIZE - (gpa & ~PAGE_MASK), (u64)TU_MAX * INSN_MAX);
-    u64 last = sem_last_ip(v);
-    if (v->rip > last)
-        return 0;
-    return (unsigned)(last - v->rip < room ? last - v->rip + 1 : room);
-}
-
-/* Decodes from code[0..room) to the first instruction that ends a TU. Returns bytes decoded. */
-static bool is_conditional(const struct insn *i)
-{
-    return i->op >= OP_JO && i->op <= OP_JNLE;
-}
-
-/* Does an extended TU go on at offset `at`, behind conditional branch number n? Only into what has
- * run already. */
-static bool extends(struct trans *t, unsigned at, unsigned n)
-{
-    const struct fragment *f = t->f;
-    u64 gpa = f->gpa + at;
-    return t->extend && n < SIDE_EXITS_MAX && t->n < TU_MAX && (gpa & ~PAGE_MASK) != 0 &&
-           tcache_find(t->tc, gpa, f->rip + at, f->key);
-}
-
-static unsigned decode_tu(struct trans *t, const u8 *code, unsigned room)
-{
-    unsigned at = 0, branches = 0;
-    t->n = 0;
-    while (t->n < TU_MAX && at < room) {
-        struct insn *i = &t->insn[t->n];
-        if (insn_decode_cached(t->bt->decoded, code + at, MIN(room - at, INSN_MAX), t->key.mode,
-                               i) != DECODE_OK)
-            break;
-        t->off[t->n++] = (u16)at;
-        at += i->len;
-        if (!sem_offered(t->v, i)) {
-            i->cls = CLASS_SYSTEM;
-            i->flags |= INSN_END | INSN_NOT_YET;
-        }
-        if (is_conditional(i) && can_branch(t, i) && extends(t, at, branches++))
-            continue;
-        if (i->flags & INSN_END && !falls_through(t, i))
-            break;
-    }
-    t->off[t->n] = (u16)at;
-    return at;
-}
-
-/* From now on stores to these bytes are noticed. */
-static void protect(struct trans *t, u64 gpa, unsigned bytes)
-{
-    struct guest_mem *gm = t->v->machine->mem;
-    _Atomic u64 *mask = code_mask_of(gm, gpa);
-    bool first = mask && atomic_load(mask) == 0;
-    code_protect(gm, gpa, bytes);
-    if (first && !t->bt->several) {
-        tlb_protect_code(t->v, gpa);
-        spans_protect(t->v, guestmem_hva(gm, gpa & PAGE_MASK, PAGE_SIZE, false));
-    }
-}
-
-/* One instruction that goes into the next page, whose bytes up to the page's end are in code. */
-static bool fetch_crossing(struct trans *t, u64 gpa, u64 gpa2, u8 *code, unsigned in_page)
-{
-    struct guest_mem *gm = t->v->machine->mem;
-    struct insn *i = &t->insn[0];
-    const u8 *second = gpa2 == NO_GPA ? NULL : guestmem_hva(gm, gpa2, INSN_MAX, false);
-    if (!second || in_page >= INSN_MAX)
-        return false;
-    memcpy(code + in_page, second, INSN_MAX - in_page);
-    if (insn_decode(code, INSN_MAX, t->key.mode, i) != DECODE_OK || i->len <= in_page ||
-        sem_last_ip(t->v) - t->v->rip < i->len - 1u || !sem_offered(t->v, i))
-        return false;
-    t->n = 1;
-    t->off[0] = 0;
-    t->off[1] = i->len;
-    t->f->gpa2 = gpa2;
-    protect(t, gpa, in_page);
-    protect(t, gpa2, i->len - in_page);
-    return memcmp(i->raw, guestmem_hva(gm, gpa, in_page, false), in_page) == 0 &&
-           memcmp(i->raw + in_page, second, i->len - in_page) == 0;
-}
-
-/* Decodes and protects. False: nothing that can be kept. */
-static bool fetch_tu(struct trans *t, u64 gpa, u64 gpa2)
-{
-    unsigned room = bytes_left(t->v, gpa);
-    const u8 *p = guestmem_hva(t->v->machine->mem, gpa, room, false);
-    u8 code[TU_MAX * INSN_MAX + INSN_MAX];
-    for (unsigned try = 0; p && room && try < TUNE_INTERP_DECODE_TRIES; try++) {
-        memcpy(code, p, room);
-        unsigned bytes = decode_tu(t, code, room);
-        if (!bytes)
-            return fetch_crossing(t, gpa, gpa2, code, room);
-        protect(t, gpa, bytes);
-        if (memcmp(code, p, bytes) == 0)
-            return true;
-    }
-    return false;
-}
 
 /* --- what depends on RIP --- */
 
@@ -149,6 +41,20 @@ void emit_store_rip(struct trans *t, unsigned size, const struct hmem *m, u64 va
         return;
     }
     emit_store_imm(&t->e, size, m, (i32)value);
+    if (size >= 4)
+        reloc_add(t, RELOC_RIP_S32, t->e.p - 4);
+}
+
+void emit_cmp_rip(struct trans *t, unsigned size, const struct hmem *m, u64 value)
+{
+    if (size == 8 && value != (u64)(i64)(i32)value) {
+        emit_load(&t->e, 8, H_T1, m);
+        emit_mov_rip(t, H_T0, value);
+        emit_alu_reg(&t->e, ALU_CMP, 8, H_T1, H_T0);
+        t->e.t0_lost = true;
+        return;
+    }
+    emit_alu_mem_imm(&t->e, ALU_CMP, size, m, (i32)value);
     if (size >= 4)
         reloc_add(t, RELOC_RIP_S32, t->e.p - 4);
 }
@@ -345,8 +251,8 @@ static void emit_exit_stub(struct trans *t, u32 n)
         emit_patch(x->jump, start);
     if (x->check)
         emit_patch(x->check, start);
-    if (x->fail)
-        emit_patch(x->fail, start);
+    if (x->fail) /* the fragment's own: behind emit_second_page_check() */
+        emit_patch(x->fail, x == t->f->own ? x->stub : start);
     if (x->poll)
         t->tc->trap[x->poll - 1].to = (u32)(start - t->tc->rw);
 }
@@ -360,9 +266,11 @@ u8 *emit_poll(struct trans *t)
     return pc;
 }
 
+/* Must there be a look for events on the way to rip? Also if the trace has gone back without one.
+ */
 static bool is_backward(const struct trans *t, u64 rip)
 {
-    return rip <= t->f->rip + t->off[t->cur];
+    return rip <= off_rip(t, t->off[t->cur]) || t->cur >= t->back_at;
 }
 
 static bool same_page(const struct trans *t, u64 rip)
@@ -461,8 +369,11 @@ static void emit_side_exits(struct trans *t)
 
 void emit_branch(struct trans *t, unsigned cc, u64 rip)
 {
-    if (t->cur + 1 < t->n) {
-        emit_side_exit(t, cc, rip);
+    if (goes_on(t)) {
+        if (off_rip(t, t->off[t->cur + 1]) == next_rip(t))
+            emit_side_exit(t, cc, rip);
+        else
+            emit_side_exit(t, cc ^ 1, next_rip(t));
         return;
     }
     if (same_page(t, rip) && !is_backward(t, rip)) {
@@ -558,7 +469,6 @@ static void emit_written_check(struct trans *t)
     struct site *s;
     u32 n = site_new(t, SITE_WRITTEN, &s);
     struct hmem mask = hmem_vcpu(BT_AT(code_mask)), word = hmem_base(H_T0, 0);
-    s->off = t->off[t->cur + 1];
     s->size = 64;
     s->off = t->off[t->cur + 1]; /* if it can't go on here, it does behind the store */
     s->insn++;
@@ -618,7 +528,7 @@ static void emit_body(struct trans *t)
     t->host[t->cur] = t->e.p;
     t->emitted = t->cur--;
     if (!t->ended)
-        emit_exit(t, f->rip + t->off[t->n]);
+        emit_exit(t, off_rip(t, t->off[t->n]));
     emit_side_exits(t);
     emit_all_cold(t);
 }
@@ -679,12 +589,11 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
     t->extend = extend;
     t->wide = t->key.mode == MODE_LONG64;
     t->e = (struct emit){.p = tc->next, .end = tc->rw + tc->size};
-    bool ok = fetch_tu(t, gpa, gpa2);
+    bool ok = trace_fetch(t, gpa, gpa2);
     if (ok) {
         f->code = tc->next;
         f->insns = (u16)t->n;
         f->settled = extend;
-        f->bytes = t->off[t->n];
         memset(t->plan, 0, t->n * sizeof(t->plan[0]));
         facts_make(t);
         if (!(tc->learned[tcache_learned_hash(gpa)] & LEARNED_ALONE))

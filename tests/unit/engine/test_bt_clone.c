@@ -3,7 +3,7 @@
  * run at several addresses, and must do there what the interpreter does there, without being
  * translated again.
  */
-#include "machine.h"
+#include "bt_rig.h"
 
 #define CODE_AT 0x20000 /* physical; the data lie two pages behind */
 #define DATA_AT (CODE_AT + 2 * PAGE_SIZE)
@@ -140,28 +140,6 @@ static void map_many(struct test_machine *tm, bool wide)
     cpu_update_mode(tm->v);
 }
 
-struct rig {
-    struct test_machine *tm;
-    const struct engine_ops *ops;
-    void *engine;
-};
-
-static void start(struct rig *r, struct test_machine *tm, const struct engine_ops *ops)
-{
-    struct error err;
-    *r = (struct rig){.tm = tm, .ops = ops, .engine = &tm->m};
-    if (ops->create)
-        assert_int_equal(ops->create(&tm->m, &r->engine, &err), 0);
-    assert_int_equal(ops->attach(r->engine, tm->v, &err), 0);
-}
-
-static void stop(struct rig *r)
-{
-    r->ops->detach(r->engine, r->tm->v);
-    if (r->ops->destroy)
-        r->ops->destroy(r->engine);
-}
-
 static void run_at(struct rig *r, u64 rip, struct result *out)
 {
     struct vcpu *v = r->tm->v;
@@ -183,11 +161,6 @@ static void run_at(struct rig *r, u64 rip, struct result *out)
     out->rip = v->rip;
     out->rflags = v->rflags;
     memcpy(out->data, r->tm->ram + DATA_AT, PAGE_SIZE);
-}
-
-static u64 stat(const struct rig *r, enum stat_id id)
-{
-    return r->tm->v->stats.count[id];
 }
 
 /* --- tests --- */

@@ -67,6 +67,9 @@ static struct fragment *make(struct tcache *tc, u64 gpa, u64 gpa2, u64 rip, u32 
     struct exit *x = &tc->exit[tc->exits];
     *f = (struct fragment){
         .gpa = gpa, .gpa2 = gpa2, .rip = rip, .key = key, .bytes = 4, .code = e.p};
+    unsigned here = MIN(4u, (unsigned)(PAGE_SIZE - (gpa & ~PAGE_MASK)));
+    f->chunks[0] = tcache_chunks(gpa, here);
+    f->chunks[1] = gpa2 == NO_GPA || here == 4 ? 0 : tcache_chunks(gpa2, 4 - here);
     f->own = &tc->exit[tc->exits + 1];
     tc->exits += 2;
 
