@@ -380,3 +380,10 @@ void emit_align(struct emit *e, unsigned align, unsigned ahead)
 {
     emit_nop(e, (unsigned)(-((uintptr_t)e->p + ahead) & (align - 1)));
 }
+
+void emit_within_word(struct emit *e, unsigned bytes, unsigned ahead)
+{
+    unsigned at = ((uintptr_t)e->p + ahead) & 7;
+    if (at + bytes > 8)
+        emit_nop(e, 8 - at);
+}

@@ -127,6 +127,9 @@ void emit_patch(u8 *at, const u8 *target);
 
 /* Pads with NOPs until p + ahead is a multiple of align (a power of two). */
 void emit_align(struct emit *e, unsigned align, unsigned ahead);
+/* NOPs until the `bytes` bytes at `ahead` bytes from here lie in one aligned word of 8, so that one
+ * store patches them. */
+void emit_within_word(struct emit *e, unsigned bytes, unsigned ahead);
 void emit_nop(struct emit *e, unsigned bytes);
 
 #endif

@@ -298,7 +298,7 @@ static void emit_page_check(struct trans *t, struct exit *x)
     struct hmem exec =
         hmem_vcpu(VCPU_AT(l1) + offsetof(struct tlb_entry, exec) +
                   (t->key.ctx * TUNE_TLB_L1_ENTRIES + index) * sizeof(struct tlb_entry));
-    emit_align(e, 4, 1);
+    emit_within_word(e, 4, 1);
     x->check = emit_jmp(e, NULL);
     emit_rex_mov64(e, H_T0);
     x->sig = e->p;
@@ -324,7 +324,7 @@ void emit_exit(struct trans *t, u64 rip)
         if (is_backward(t, rip))
             emit_poll_for(t, n);
     }
-    emit_align(&t->e, 4, 1);
+    emit_within_word(&t->e, 4, 1);
     x->jump = emit_jmp(&t->e, NULL);
     t->ended = true;
 }
@@ -335,7 +335,7 @@ static void emit_branch_near(struct trans *t, unsigned cc, u64 rip)
     u32 n = exit_new(t, rip);
     struct exit *x = &t->tc->exit[n];
     x->host_flags = true;
-    emit_align(&t->e, 4, 2);
+    emit_within_word(&t->e, 4, 2);
     x->jump = emit_jcc(&t->e, cc, NULL);
     emit_exit(t, next_rip(t));
 }
@@ -345,7 +345,7 @@ static void emit_side_exit(struct trans *t, unsigned cc, u64 rip)
     if (same_page(t, rip) && !is_backward(t, rip)) {
         struct exit *x = &t->tc->exit[exit_new(t, rip)];
         x->host_flags = true;
-        emit_align(&t->e, 4, 2);
+        emit_within_word(&t->e, 4, 2);
         x->jump = emit_jcc(&t->e, cc, NULL);
         return;
     }
@@ -391,11 +391,13 @@ void emit_branch(struct trans *t, unsigned cc, u64 rip)
 
 /* --- the whole --- */
 
-static void emit_entry_nop(struct emit *e)
+/* A NOP that becomes a jump if the fragment dies: of 5 bytes or, to fill a word, 8. */
+static u8 *emit_entry(struct emit *e, unsigned bytes)
 {
-    if (((uintptr_t)e->p & 7) > 3)
-        emit_align(e, 8, 0);
-    emit_nop(e, 5);
+    emit_within_word(e, bytes, 0);
+    u8 *entry = e->p;
+    emit_nop(e, bytes);
+    return entry;
 }
 
 /* The form of the flags that the first instruction to touch them wants. */
@@ -423,21 +425,14 @@ static void emit_entries(struct trans *t)
     bool matters;
     t->form = first_form(t, &matters);
     if (t->form == FORM_HOST) {
-        emit_align(e, 16, 0);
-        f->entry_image = e->p;
-        emit_entry_nop(e);
+        f->entry_image = emit_entry(e, 5);
         emit_image_to_flags(e);
-        emit_align(e, 16, 0);
-        f->entry_flags = e->p;
-        emit_entry_nop(e);
+        f->entry_flags = emit_entry(e, 5);
     } else {
-        f->entry_flags = e->p;
-        emit_entry_nop(e);
+        f->entry_flags = emit_entry(e, matters ? 5 : 8);
         if (matters)
             emit_flags_to_image(e);
-        emit_align(e, 16, 0);
-        f->entry_image = e->p;
-        emit_entry_nop(e);
+        f->entry_image = emit_entry(e, 5);
     }
     t->image_valid = t->form == FORM_IMAGE;
 }
