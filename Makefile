@@ -55,7 +55,7 @@ FP_LIVE := $(patsubst %,$(BUILD)/obj/%.o,$(addprefix mem/,tlb tlb_fill map guest
 	$(addprefix engine/sem/,sem_segment sem_syscall sem_quick) $(addprefix engine/bt/,fpu slow repeat spans window quick tcache bt))
 inline_strings := -minline-all-stringops -mmemset-strategy=rep_8byte:-1:noalign -mmemcpy-strategy=rep_8byte:-1:noalign
 inline_strings := $(shell $(CC) $(inline_strings) -E -x c /dev/null > /dev/null 2>&1 && echo '$(inline_strings)')
-$(FP_LIVE): CFLAGS += -mgeneral-regs-only $(inline_strings)
+$(FP_LIVE): CFLAGS += -mgeneral-regs-only $(inline_strings) $(if $(SANITIZE),-include src/base/general_regs.h)
 .PHONY: fp-live
 fp-live:
 	@echo $(FP_LIVE)
