@@ -4,11 +4,22 @@
  */
 #include "cpu/state.h"
 
+#include "base/huge.h"
 #include "cpu/irq.h"
 #include "cpu/model.h"
 
 #define ATTR_CODE (SEG_P | SEG_S | SEG_CODE | SEG_READABLE | SEG_ACCESSED)
 #define ATTR_DATA (SEG_P | SEG_S | SEG_WRITABLE | SEG_ACCESSED)
+
+struct vcpu *cpu_create(void)
+{
+    return huge_create(sizeof(struct vcpu));
+}
+
+void cpu_destroy(struct vcpu *v)
+{
+    huge_destroy(v, sizeof(*v));
+}
 
 static void reset_segments(struct vcpu *v)
 {

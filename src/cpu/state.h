@@ -247,6 +247,10 @@ struct machine {
     struct vcpu *vcpu[MAX_CPUS];
 };
 
+/* Memory for a processor, all zero; NULL: none. */
+struct vcpu *cpu_create(void);
+void cpu_destroy(struct vcpu *v);
+
 /* Puts v in the state after RESET (SDM vol. 3, 10.1.1); wiring fields are kept. */
 void cpu_reset(struct vcpu *v);
 

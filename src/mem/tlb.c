@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/huge.h"
 #include "mem/tlb_l2.h"
 
 static void l1_clear(struct tlb_entry *e)
@@ -32,10 +33,10 @@ static void l1_init(struct vcpu *v)
 int tlb_create(struct vcpu *v)
 {
     struct tlb *t = calloc(1, sizeof(*t));
-    struct tlb_l2 *l2 = calloc(1, sizeof(*l2));
+    struct tlb_l2 *l2 = huge_create(sizeof(*l2));
     if (!t || !l2) {
         free(t);
-        free(l2);
+        huge_destroy(l2, sizeof(*l2));
         return -ENOMEM;
     }
     struct guest_mem *gm = v->machine->mem;
@@ -55,7 +56,7 @@ void tlb_destroy(struct vcpu *v)
 {
     if (!v->tlb)
         return;
-    free(v->tlb->l2);
+    huge_destroy(v->tlb->l2, sizeof(*v->tlb->l2));
     free(v->tlb);
     v->tlb = NULL;
 }

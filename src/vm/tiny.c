@@ -23,10 +23,9 @@ static void kick_tiny(struct vcpu *v)
 
 static int create_processor(struct tiny_guest *g, struct error *err)
 {
-    struct vcpu *v = aligned_alloc(64, align_up(sizeof(*v), 64));
+    struct vcpu *v = cpu_create();
     if (!v)
         return error_set(err, ENOMEM, "no memory for a processor");
-    memset(v, 0, sizeof(*v));
     v->bsp = true;
     v->machine = &g->machine;
     v->irq = &irq_none;
@@ -74,7 +73,7 @@ void tiny_destroy(struct tiny_guest *g)
     if (g->v) {
         native_destroy(g->v);
         tlb_destroy(g->v);
-        free(g->v);
+        cpu_destroy(g->v);
     }
     if (g->machine.ports)
         portbus_destroy(g->machine.ports);

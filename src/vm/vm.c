@@ -80,10 +80,9 @@ void vm_quit(struct vm *vm)
 
 static int create_vcpu(struct vm *vm, unsigned id, struct error *err)
 {
-    struct vcpu *v = aligned_alloc(64, align_up(sizeof(*v), 64));
+    struct vcpu *v = cpu_create();
     if (!v)
         return error_set(err, ENOMEM, "no memory for processor %u", id);
-    memset(v, 0, sizeof(*v));
     v->id = id;
     v->bsp = id == 0;
     v->machine = &vm->machine;
@@ -104,7 +103,7 @@ static void destroy_vcpu(struct vcpu *v)
         return;
     native_destroy(v);
     tlb_destroy(v);
-    free(v);
+    cpu_destroy(v);
 }
 
 static void init_lock(struct vm *vm)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/huge.h"
 #include "mem/guestmem.h"
 
 #define SIZE_MIN      (64 * KIB) /* thunks and a fragment */
@@ -87,20 +88,14 @@ static void list_arrays(struct tcache *tc, struct array array[ARRAYS])
     memcpy(array, list, sizeof(list));
 }
 
-/* Mostly untouched for long: address space that takes memory as it is used, in huge pages if the
- * host has them: a host's page fault costs as much as translating some instructions. */
 static int map_arrays(struct tcache *tc)
 {
     struct array array[ARRAYS];
     list_arrays(tc, array);
     for (unsigned n = 0; n < ARRAYS; n++) {
-        void *p = mmap(NULL, array[n].bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED)
-            return -errno;
-        madvise(p, array[n].bytes, MADV_HUGEPAGE); /* they are looked up at random */
-        *array[n].at = p;
-        madvise(p, array[n].bytes, MADV_HUGEPAGE);
+        *array[n].at = huge_create(array[n].bytes);
+        if (!*array[n].at)
+            return -ENOMEM;
     }
     return 0;
 }
@@ -166,8 +161,7 @@ void tcache_destroy(struct tcache *tc)
     struct array array[ARRAYS];
     list_arrays(tc, array);
     for (unsigned n = 0; n < ARRAYS; n++)
-        if (*array[n].at)
-            munmap(*array[n].at, array[n].bytes);
+        huge_destroy(*array[n].at, array[n].bytes);
     if (tc->rw)
         munmap(tc->rw, tc->size);
     if (tc->rx)

@@ -24,10 +24,9 @@ static void no_ferr(struct vcpu *v)
 
 static int make_vcpu(struct reference *r, const struct vcpu *model)
 {
-    struct vcpu *v = aligned_alloc(64, align_up(sizeof(*v), 64));
+    struct vcpu *v = cpu_create();
     if (!v)
         return -ENOMEM;
-    memset(v, 0, sizeof(*v));
     r->v = v;
     v->id = model->id;
     v->bsp = model->bsp;
@@ -61,7 +60,7 @@ void reference_destroy(struct reference *r)
         journal_destroy(r->v->journal);
         native_destroy(r->v);
         tlb_destroy(r->v);
-        free(r->v);
+        cpu_destroy(r->v);
     }
     *r = (struct reference){0};
 }

@@ -112,8 +112,7 @@ static inline int machine_setup(void **state)
     tm->m.time = &tm->time;
     tm->m.model = &tm->model;
     tm->m.ncpus = 1;
-    tm->v = aligned_alloc(64, align_up(sizeof(*tm->v), 64));
-    memset(tm->v, 0, sizeof(*tm->v));
+    tm->v = cpu_create();
     tm->m.vcpu[0] = tm->v;
     tm->v->machine = &tm->m;
     tm->v->bsp = true;
@@ -137,7 +136,7 @@ static inline int machine_teardown(void **state)
     tlb_destroy(tm->v);
     portbus_destroy(tm->m.ports);
     guestmem_destroy(tm->m.mem);
-    free(tm->v);
+    cpu_destroy(tm->v);
     free(tm);
     return 0;
 }
