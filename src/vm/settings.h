@@ -12,7 +12,7 @@
 #define MAX_DISKS       8
 #define MAX_CDROMS      2
 #define MAX_FLOPPIES    2
-#define MAX_SCREENSHOTS 16
+#define MAX_SCREENSHOTS 64
 #define MAX_KEYS        64
 #define TC_SIZE_MIN     (1 * MIB)
 #define TC_SIZE_MAX     (1 * GIB)

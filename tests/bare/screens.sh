@@ -7,8 +7,9 @@ watch() {
     local suffix=$1 check=$2 t options=() pid seen= times=${patience:-1}
     shift 2
     rm -f "$work"/screen-*
-    for t in 2 4 6 8 11 14 18 23 29 36 45 60 80 110 150 200; do
-        options+=(--screenshot "$work/screen-$t.$suffix@$((t * times))")
+    # Each half second at first, later after a fourteenth of the time so far; ringer takes at most 64.
+    for t in $(awk "BEGIN {for (t = 0.5; t < 205; t += t < 7 ? 0.5 : t / 14) print t * $times}"); do
+        options+=(--screenshot "$work/screen-$t.$suffix@$t")
     done
     "$RINGER" run --engine "$engine" --serial none "${options[@]}" \
         --timeout $((205 * times)) "$@" > "$work/out" 2>&1 < /dev/null &
