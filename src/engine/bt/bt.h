@@ -66,8 +66,8 @@ struct exit {
     struct fragment *from;
     u64 rip;         /* where it goes */
     u8 *jump;        /* displacement of the jump that leaves; NULL: none to be patched */
-    u8 *sig, *check; /* to another page: the signature to compare, and the displacement of the jump
-                        that leads past the comparison until it is known */
+    u8 *sig, *check; /* to another page: the signature to compare, and what stands before that: a
+                        jump to the stub, or a NOP while `jump` is linked */
     u8 *fail;        /* of the comparison; NULL: none */
     u32 poll;        /* number + 1 of the trap at its look for events; 0: none */
     u8 *stub;        /* where jump leads while it is not linked */

@@ -39,7 +39,7 @@
 #define ROOM_RELOCS  4096
 
 #define OPC_JMP_REL32     0xe9
-#define ENTRY_BYTES       5
+#define JUMP_BYTES        5
 #define FLAGS_IMAGE_BYTES 4 /* emit_flags_to_image(), in front of the stub of fragment.own */
 
 /* struct bt_key without the padding behind it. */
@@ -287,24 +287,36 @@ void tcache_add(struct tcache *tc, struct fragment *f)
     }
 }
 
-/* A fragment starts with a NOP that lies within an aligned word: it becomes a jump at once. */
-static void divert_entry(u8 *entry, const u8 *target)
+/* Puts an instruction of JUMP_BYTES bytes in the place of another. Both lie within an aligned word,
+ * so it is there at once. */
+static void replace(u8 *at, const u8 insn[JUMP_BYTES])
 {
-    u64 *word = (u64 *)align_down((u64)entry, 8);
-    unsigned at = (unsigned)(entry - (u8 *)word);
-    assert(at + ENTRY_BYTES <= 8);
+    u64 *word = (u64 *)align_down((u64)at, 8);
+    unsigned first = (unsigned)(at - (u8 *)word);
+    assert(first + JUMP_BYTES <= 8);
     u64 value = *word;
-    u8 *p = (u8 *)&value + at;
-    *p = OPC_JMP_REL32;
-    store_le(p + 1, (u64)(target - (entry + ENTRY_BYTES)), 4);
+    memcpy((u8 *)&value + first, insn, JUMP_BYTES);
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+static void make_jump(u8 *at, const u8 *target)
+{
+    u8 jump[JUMP_BYTES] = {OPC_JMP_REL32};
+    store_le(jump + 1, (u64)(target - (at + JUMP_BYTES)), 4);
+    replace(at, jump);
+}
+
+static void make_nop(u8 *at)
+{
+    static const u8 nop[JUMP_BYTES] = {0x0f, 0x1f, 0x44, 0, 0};
+    replace(at, nop);
 }
 
 void exit_reset(struct exit *x)
 {
     const u8 *start = x->host_flags ? x->stub - FLAGS_IMAGE_BYTES : x->stub;
     if (x->check)
-        emit_patch(x->check, start);
+        make_jump(x->check, start);
     atomic_thread_fence(memory_order_release);
     if (x->jump)
         emit_patch(x->jump, start);
@@ -325,8 +337,8 @@ static void kill_fragment(struct tcache *tc, struct fragment *f)
     unhash(tc, f);
     while (f->linked)
         unlink_exit(f->linked);
-    divert_entry(f->entry_flags, f->own->stub - FLAGS_IMAGE_BYTES);
-    divert_entry(f->entry_image, f->own->stub);
+    make_jump(f->entry_flags, f->own->stub - FLAGS_IMAGE_BYTES);
+    make_jump(f->entry_image, f->own->stub);
 }
 
 void tcache_kill(struct tcache *tc, struct fragment *f)
@@ -422,12 +434,11 @@ bool tcache_link(struct tcache *tc, struct exit *x, struct fragment *f, u64 sig)
         return false;
     if (x->to)
         unlink_exit(x);
-    const u8 *comparison = x->check + 4;
     if (old != sig)
         store_le(x->sig, sig, 8);
     link_exit(x, f);
     atomic_thread_fence(memory_order_release);
-    emit_patch(x->check, comparison);
+    make_nop(x->check);
     return true;
 }
 

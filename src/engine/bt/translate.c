@@ -250,7 +250,7 @@ static void emit_exit_stub(struct trans *t, u32 n)
     if (x->jump)
         emit_patch(x->jump, start);
     if (x->check)
-        emit_patch(x->check, start);
+        emit_patch(x->check + 1, start);
     if (x->fail) /* the fragment's own: behind emit_second_page_check() */
         emit_patch(x->fail, x == t->f->own ? x->stub : start);
     if (x->poll)
@@ -298,8 +298,9 @@ static void emit_page_check(struct trans *t, struct exit *x)
     struct hmem exec =
         hmem_vcpu(VCPU_AT(l1) + offsetof(struct tlb_entry, exec) +
                   (t->key.ctx * TUNE_TLB_L1_ENTRIES + index) * sizeof(struct tlb_entry));
-    emit_within_word(e, 4, 1);
-    x->check = emit_jmp(e, NULL);
+    emit_within_word(e, 5, 0);
+    x->check = e->p;
+    emit_jmp(e, NULL);
     emit_rex_mov64(e, H_T0);
     x->sig = e->p;
     emit64(e, 0);

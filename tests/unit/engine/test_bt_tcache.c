@@ -87,8 +87,9 @@ static struct fragment *make(struct tcache *tc, u64 gpa, u64 gpa2, u64 rip, u32 
     emit_result(&e, value + 1);
 
     /* check: jmp to the stub; comparison: mov rax, sig; jmp */
-    emit_align(&e, 4, 1);
-    u8 *check = emit_jmp(&e, NULL);
+    emit_within_word(&e, 5, 0);
+    u8 *check = e.p;
+    emit_jmp(&e, NULL);
     *x = (struct exit){.from = f, .check = check};
     emit_align(&e, 8, 2);
     emit8(&e, 0x48);
@@ -99,7 +100,7 @@ static struct fragment *make(struct tcache *tc, u64 gpa, u64 gpa2, u64 rip, u32 
     x->jump = emit_jmp(&e, NULL);
     x->stub = e.p;
     emit_result(&e, value + 2);
-    emit_patch(check, x->stub);
+    emit_patch(check + 1, x->stub);
     emit_patch(x->jump, x->stub);
     f->end = e.p;
     tcache_add(tc, f);
@@ -124,7 +125,7 @@ static struct exit *exit_of(struct fragment *f)
 /* Where its exit leads now. */
 static u32 leave(struct tcache *tc, struct fragment *f)
 {
-    return call(tc, exit_of(f)->check - 1);
+    return call(tc, exit_of(f)->check);
 }
 
 /* --- tests --- */
