@@ -420,6 +420,8 @@ void spans_create(struct vcpu *v);
  * window: from a window, if one can be had. False: it is filled so often that s is better off
  * without. */
 bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window);
+/* The same for an access that lies across pages: only from a window that has both; false: no. */
+bool spans_fill_across(struct vcpu *v, const struct site *s, u64 lin);
 /* vcpu.tlb_flushed. */
 void spans_flush(struct vcpu *v, enum tlb_flush what, u64 lin);
 /* The page of RAM at this host address holds code now: nobody may store to it unseen. */
@@ -438,6 +440,8 @@ bool windows_protect(struct vcpu *v, const u8 *page);
 /* An interrupt came in user code. With no fragment running and the cache unlocked; may use the
  * host's FP registers. */
 void windows_sample(struct vcpu *v);
+/* Has the address space windows, or may it have some? */
+bool windows_at_hand(struct vcpu *v);
 void windows_destroy(struct vcpu *v);
 
 /* --- repeat.c --- */

@@ -200,13 +200,26 @@ static const void *execute_site(struct vcpu *v, struct site *s)
     return tcache_rx(b->bt->tc, s->next);
 }
 
+/* Do spans of the code there come from windows? */
+static bool on_hot_page(struct vcpu *v, const struct site *s)
+{
+    u64 page = (s->f->gpa + (u64)(i64)s->off) & PAGE_MASK;
+    return bt_cpu(v)->bt->tc->learned[tcache_learned_hash(page)] & LEARNED_HOT_PAGE;
+}
+
+/* A span that is filled too often is from a window the next time, if the address space has any;
+ * else, or if it was already, the access goes through the TLB from now on. */
 static void fill_span(struct vcpu *v, const struct site *s, u64 lin)
 {
-    const u8 *learned = bt_cpu(v)->bt->tc->learned;
+    struct tcache *tc = bt_cpu(v)->bt->tc;
     u64 gpa = s->f->gpa + (u64)(i64)s->off;
-    bool hot = learned[tcache_learned_hash(gpa & PAGE_MASK)] & LEARNED_HOT_PAGE;
-    bool roams = learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS;
-    if (!spans_fill(v, s, lin, hot))
+    bool hot = on_hot_page(v, s);
+    bool roams = tc->learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS;
+    if (spans_fill(v, s, lin, hot))
+        return;
+    if (!hot && windows_at_hand(v))
+        stat_add(&v->stats, STAT_BT_ADAPT_WINDOWS, tcache_give_windows(tc, gpa & PAGE_MASK));
+    else
         learn(v, s->f, gpa, roams ? LEARNED_ROAMS_WIDELY : LEARNED_ROAMS, STAT_BT_ADAPT_ROAMS);
 }
 
@@ -230,7 +243,8 @@ static enum miss refill(struct vcpu *v, const struct site *s, u32 *error)
     /* A store that another fault prevents does not make the page dirty. */
     bool walks = need == s->access && !(need & ACCESS_WRITE && s->may_refuse);
     if ((lin & ~PAGE_MASK) + s->size > PAGE_SIZE)
-        return MISS_LEFT;
+        return s->span != NO_SPAN && on_hot_page(v, s) && spans_fill_across(v, s, lin) ? MISS_FILLED
+                                                                                       : MISS_LEFT;
     if (!l1_hits(v, lin, need & ACCESS_WRITE)) {
         stat_inc(&v->stats, STAT_BT_REFILLS);
         if (!tlb_refill(v, lin, need)) {

@@ -190,14 +190,23 @@ static bool counts_as_rare(struct span_use *use)
     return passed > TUNE_BT_SPAN_FILLS * TUNE_BT_SPAN_CYCLES >> SPAN_TIME_SHIFT;
 }
 
+static void fill(struct vcpu *v, const struct site *s, const struct tlb_stretch *stretch)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    b->span[s->span] = (struct span){.start = stretch->start,
+                                     .room = stretch->bytes - s->size + 1,
+                                     .addend = stretch->addend,
+                                     .host = stretch->start + stretch->addend};
+    log_span(b, s->span, stretch);
+    stat_inc(&v->stats, STAT_BT_SPAN_FILLS);
+}
+
 bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window)
 {
     struct bt_cpu *b = bt_cpu(v);
-    struct span *span = &b->span[s->span];
     struct span_use *use = &b->span_use[s->span];
     struct tlb_stretch stretch;
     use->store = s->access & ACCESS_WRITE || s->group_writes;
-    stat_inc(&v->stats, STAT_BT_SPAN_FILLS);
     window = window && windows_stretch(v, lin, use->store, &stretch);
     if (!window)
         tlb_stretch(v, lin, use->store ? ACCESS_WRITE : ACCESS_READ, &stretch);
@@ -205,10 +214,24 @@ bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window)
         cut(&stretch, lin);
     if (use->store)
         list_store(b, s->span, window ? SPAN_WINDOWS : list_of(stretch.start + stretch.addend));
-    *span = (struct span){.start = stretch.start,
-                          .room = stretch.bytes - s->size + 1,
-                          .addend = stretch.addend,
-                          .host = stretch.start + stretch.addend};
-    log_span(b, s->span, &stretch);
+    fill(v, s, &stretch);
     return counts_as_rare(use);
+}
+
+/* The page of the last byte first, so that both are in the range if they can be. What keeps the
+ * first-level TLB empty is looked at here: checks of alignment, breakpoints. */
+bool spans_fill_across(struct vcpu *v, const struct site *s, u64 lin)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    bool store = s->access & ACCESS_WRITE || s->group_writes;
+    struct tlb_stretch stretch;
+    if (v->tlb_ctx != TLB_USER || v->tlb->breakpoints ||
+        !windows_stretch(v, lin + s->size - 1, store, &stretch) ||
+        !windows_stretch(v, lin, store, &stretch) || stretch.start + stretch.bytes - lin < s->size)
+        return false;
+    b->span_use[s->span].store = store;
+    if (store)
+        list_store(b, s->span, SPAN_WINDOWS);
+    fill(v, s, &stretch);
+    return true;
 }

@@ -129,8 +129,8 @@ static inline u64 tcache_chunks(u64 gpa, unsigned bytes)
 /* Makes f unreachable, so that it is translated again. With the lock held. */
 void tcache_kill(struct tcache *tc, struct fragment *f);
 
-/* Has the code of user programs in the page at gpa translated again with windows for what roams.
- * The number of fragments that concerns. */
+/* Has the code of user programs in the page at gpa translated again with windows for what roams,
+ * and with shared checks where these kept missing. The number of fragments that concerns. */
 unsigned tcache_give_windows(struct tcache *tc, u64 gpa);
 
 /* Where to go on for a signal at pc (executable address), or NULL. */

@@ -195,6 +195,12 @@ void windows_sample(struct vcpu *v)
     sample_code(v);
 }
 
+bool windows_at_hand(struct vcpu *v)
+{
+    struct bt_cpu *b = bt_cpu(v);
+    return b->windows && is_old(space_of(b, v->cr3));
+}
+
 /* --- showing pages --- */
 
 /* The number of the page of RAM, or of a device's memory behind it, at lin, if it may be accessed
@@ -311,8 +317,7 @@ static struct window *find(struct windows *w, u64 space, u64 lin)
 bool windows_stretch(struct vcpu *v, u64 lin, bool write, struct tlb_stretch *s)
 {
     struct bt_cpu *b = bt_cpu(v);
-    if (!b->windows || !is_old(space_of(b, v->cr3)) || !(v->cr0 & CR0_PG) ||
-        !guestmem_a20(v->tlb->mem) || v->journal)
+    if (!windows_at_hand(v) || !(v->cr0 & CR0_PG) || !guestmem_a20(v->tlb->mem) || v->journal)
         return false;
     struct window *one = find(b->windows, v->cr3 & PAGE_MASK, lin);
     if (!one)

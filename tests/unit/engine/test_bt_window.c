@@ -166,6 +166,32 @@ static void test_code(void **state)
     assert_int_equal(get_stretch(tm, 0, true).bytes, PAGE_SIZE);
 }
 
+/* An access across two pages, or the stretch of a group. */
+static void test_across(void **state)
+{
+    struct test_machine *tm = *state;
+    static const struct site store16 = {.span = 2, .access = ACCESS_WRITE, .size = 16};
+    static const struct site load16 = {.span = 1, .access = ACCESS_READ, .size = 16};
+    const struct span *span = bt_cpu(tm->v)->span;
+    set_page(tm, 3, FLAGS & ~2); /* not writable */
+    set_page(tm, 6, 0);
+    tlb_flush_all(tm->v);
+    tm->v->tlb_ctx = TLB_USER_AC;
+    assert_false(spans_fill_across(tm->v, &store16, page_at(1) - 8));
+    tm->v->tlb_ctx = TLB_USER;
+    assert_true(spans_fill_across(tm->v, &store16, page_at(1) - 8));
+    assert_int_equal(span[store16.span].start, page_at(0));
+    assert_int_equal(span[store16.span].room, 3 * PAGE_SIZE - 15);
+    assert_int_equal(span[store16.span].host, page_at(0) + span[store16.span].addend);
+    assert_false(spans_fill_across(tm->v, &store16, page_at(3) - 8));
+    assert_false(spans_fill_across(tm->v, &store16, page_at(4) - 8));
+    assert_true(spans_fill_across(tm->v, &load16, page_at(3) - 8));
+    assert_true(spans_fill_across(tm->v, &load16, page_at(5) - 1));
+    assert_false(spans_fill_across(tm->v, &load16, page_at(6) - 15));
+    space(tm)->time = 0;
+    assert_false(spans_fill_across(tm->v, &load16, page_at(1) - 8));
+}
+
 /* Memory of a device lies behind RAM. */
 static void test_device_memory(void **state)
 {
@@ -239,6 +265,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_flush_and_remap, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
         cmocka_unit_test_setup_teardown(test_code, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_across, setup, teardown),
         cmocka_unit_test_setup_teardown(test_device_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scarce, setup, teardown),
