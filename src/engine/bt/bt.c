@@ -430,7 +430,7 @@ static void translated(struct vcpu *v, const struct fragment *f, u64 tsc)
 {
     stat_inc(&v->stats, STAT_BT_TRANSLATED);
     stat_add(&v->stats, STAT_BT_GUEST_INSNS, f->insns);
-    stat_add(&v->stats, STAT_BT_GUEST_BYTES, f->bytes);
+    stat_add(&v->stats, STAT_BT_GUEST_BYTES, f->length);
     stat_add(&v->stats, STAT_BT_HOST_BYTES, (u64)(f->end - f->code));
     stat_add(&v->stats, STAT_BT_EXITS, f->exits);
     made(v, f, tsc);

@@ -126,7 +126,7 @@ struct fragment {
     struct fragment *hash_next;
     u32 key;
     u16 bytes, before; /* of the guest's, from gpa on, and before it (a trace) */
-    u16 insns;
+    u16 insns, length; /* instructions, and their bytes: of a trace, as often as they are in it */
     bool dead;
     bool has_spans;
     bool roams;   /* it has accesses that go through the TLB for LEARNED_ROAMS */

@@ -58,19 +58,20 @@ static bool may_go(const struct trans *t, const struct path *p, i64 off)
     return frequency(t, p, off) && laps(t, off) < TUNE_BT_LAPS;
 }
 
-/* Behind a conditional branch at the one end or the other; *to is the way not taken. */
+/* On from a conditional branch at the end that was entered more often; of two that were as often,
+ * at the one that leads back, since a loop goes around more often than not. */
 static bool follow_branch(struct trans *t, struct path *p, i64 target, i32 *to)
 {
-    unsigned taken = frequency(t, p, target), not = frequency(t, p, *to);
+    unsigned taken = frequency(t, p, target), straight = frequency(t, p, *to);
     if (p->branches == SIDE_EXITS_MAX)
         return false;
     p->branches++;
-    if (taken > not || (taken == not &&target < *to)) { /* a loop goes around more often than not */
-        bool goes = may_go(t, p, target);
-        *to = goes ? (i32)target : *to;
-        return goes;
-    }
-    return not &&may_go(t, p, *to);
+    bool takes = taken > straight || (taken == straight && target < *to);
+    if (!may_go(t, p, takes ? target : *to))
+        return false;
+    if (takes)
+        *to = (i32)target;
+    return true;
 }
 
 static bool follow_call(struct trans *t, struct path *p, i64 target, i32 *to)
@@ -82,8 +83,8 @@ static bool follow_call(struct trans *t, struct path *p, i64 target, i32 *to)
     return true;
 }
 
-/* Does the TU go on behind the instruction that ends a block, at offset *to from its beginning? On
- * the way in, *to is behind the instruction. */
+/* Does the TU go on after an instruction that ends a block? *to is the offset of what stands behind
+ * it, and becomes that of where it goes on. */
 static bool follow(struct trans *t, struct path *p, const struct insn *i, i32 *to)
 {
     if (!can_branch(t, i))
@@ -197,13 +198,14 @@ static void protect_all(struct trans *t, u64 gpa)
 {
     struct fragment *f = t->f;
     i32 from, end;
-    f->before = f->bytes = 0;
+    f->before = f->bytes = f->length = 0;
     f->chunks[0] = 0;
     for (unsigned n = 0; n < t->n;) {
         next_run(t, &n, &from, &end);
         u64 at = gpa + (u64)(i64)from;
         protect(t, at, (unsigned)(end - from));
         f->chunks[0] |= tcache_chunks(at, (unsigned)(end - from));
+        f->length = (u16)(f->length + (end - from));
         f->before = MAX(f->before, from < 0 ? (u16)-from : 0);
         f->bytes = MAX(f->bytes, (u16)MAX(end, 0));
     }
@@ -236,7 +238,7 @@ static bool fetch_crossing(struct trans *t, u64 gpa, u64 gpa2, u8 *code, unsigne
     t->n = 1;
     t->off[0] = 0;
     t->off[1] = i->len;
-    t->f->bytes = i->len;
+    t->f->bytes = t->f->length = i->len;
     t->f->gpa2 = gpa2;
     t->f->chunks[0] = tcache_chunks(gpa, in_page);
     t->f->chunks[1] = tcache_chunks(gpa2, i->len - in_page);
