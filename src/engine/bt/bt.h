@@ -145,6 +145,17 @@ struct fragment {
     bool clonable;
 };
 
+/* Where the site's guest instruction is. */
+static inline u64 site_gpa(const struct site *s)
+{
+    return s->f->gpa + (u64)(i64)s->off;
+}
+
+static inline u64 site_rip(const struct site *s)
+{
+    return s->f->rip + (u64)(i64)s->off;
+}
+
 /* Host instructions that may raise a signal, and where to go on then; in order of address. */
 struct trap {
     u32 pc, to; /* offsets in the code cache */

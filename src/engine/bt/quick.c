@@ -66,7 +66,7 @@ static void go_on(struct vcpu *v, const void **next)
 bool bt_quick(struct vcpu *v, struct site *s, const void **next)
 {
     struct bt_cpu *b = bt_cpu(v);
-    v->rip = s->f->rip + (u64)(i64)s->off + s->length;
+    v->rip = site_rip(s) + s->length;
     sem_wrap_rip(v);
     bt_flags_out(v);
     if (!execute(v, s))

@@ -89,7 +89,7 @@ static void learn(struct vcpu *v, struct fragment *f, u64 gpa, u8 what, enum sta
 static void adapt_to_signals(struct vcpu *v, struct site *s, const struct insn *i)
 {
     if ((i->op == OP_DIV || i->op == OP_IDIV) && ++s->misses == TUNE_BT_DIVISION_FAULTS)
-        learn(v, s->f, s->f->gpa + (u64)(i64)s->off, LEARNED_DIVIDES, STAT_BT_ADAPT_DIVIDES);
+        learn(v, s->f, site_gpa(s), LEARNED_DIVIDES, STAT_BT_ADAPT_DIVIDES);
 }
 
 /* Executes the instruction at v->rip. False: it is not there any more. */
@@ -113,10 +113,10 @@ static bool execute(struct vcpu *v, struct site *s, i32 off)
 }
 
 /* Executes up to the end of the TU, or to a branch, one by one. */
-static const void *finish_tu(struct vcpu *v, struct site *s, u64 first_rip, i32 off)
+static const void *finish_tu(struct vcpu *v, struct site *s, i32 off)
 {
     struct fragment *f = s->f;
-    while (off < f->bytes && v->rip == first_rip + (u64)(i64)off && !(v->cur->flags & INSN_END)) {
+    while (off < f->bytes && v->rip == f->rip + (u64)(i64)off && !(v->cur->flags & INSN_END)) {
         if (bt_disturbed(v) || !execute(v, s, off))
             return NULL;
         off += v->cur->len;
@@ -138,9 +138,9 @@ static bool misses_often(struct site *s)
 
 /* A group whose check failed for what the TLB can't mend. If that happens again and again (a stack
  * frame that lies across a page, say), the TU is translated anew with a check for each access. */
-static const void *group_missed(struct vcpu *v, struct site *s, u64 first_rip, i32 behind)
+static const void *group_missed(struct vcpu *v, struct site *s, i32 behind)
 {
-    const void *next = finish_tu(v, s, first_rip, behind);
+    const void *next = finish_tu(v, s, behind);
     if (misses_often(s))
         learn(v, s->f, s->f->gpa, LEARNED_ALONE, STAT_BT_ADAPT_ALONE);
     return next;
@@ -165,7 +165,7 @@ static bool went_to_device(struct vcpu *v, const struct site *s)
  * a while. */
 static void adapt_to_devices(struct vcpu *v, struct site *s)
 {
-    u64 gpa = s->f->gpa + (u64)(i64)s->off;
+    u64 gpa = site_gpa(s);
     if (s->kind == SITE_ACCESS && went_to_device(v, s) && ++s->misses == TUNE_BT_DEVICE_MISSES)
         learn(v, s->f, gpa, LEARNED_DEVICE, STAT_BT_ADAPT_DEVICE);
     else if (s->kind == SITE_DEVICE && ++s->calls == TUNE_BT_DEVICE_CALLS)
@@ -176,7 +176,6 @@ static const void *execute_site(struct vcpu *v, struct site *s)
 {
     struct bt_cpu *b = bt_cpu(v);
     struct fragment *f = s->f;
-    u64 first_rip = v->rip - (u64)(i64)s->off;
     bool fp_live = b->fp_live;
     bt_fpu_save(v);
     b->left = NULL;
@@ -184,15 +183,15 @@ static const void *execute_site(struct vcpu *v, struct site *s)
         return NULL;
     adapt_to_devices(v, s);
     if (s->kind == SITE_RETURN && ++s->misses == TUNE_BT_STRAY_RETURNS)
-        learn(v, f, f->gpa + (u64)(i64)s->off, LEARNED_STRAYS, STAT_BT_ADAPT_STRAYS);
+        learn(v, f, site_gpa(s), LEARNED_STRAYS, STAT_BT_ADAPT_STRAYS);
     i32 behind = s->off + v->cur->len;
     if (s->kind == SITE_GROUP)
-        return group_missed(v, s, first_rip, behind);
+        return group_missed(v, s, behind);
     if (s->leads)
-        return finish_tu(v, s, first_rip, behind);
+        return finish_tu(v, s, behind);
     if (s->kind == SITE_END || s->insn + 1 >= f->insns || v->cur->flags & INSN_END)
         return bt_next(v); /* POPF, too, may have changed what the TU counts on (AC) */
-    if (bt_disturbed(v) || f->dead || v->rip != first_rip + (u64)(i64)behind)
+    if (bt_disturbed(v) || f->dead || v->rip != f->rip + (u64)(i64)behind)
         return NULL;
     bt_flags_in(v);
     if (fp_live && s->kind != SITE_CALLOUT && s->kind != SITE_DEVICE)
@@ -203,8 +202,8 @@ static const void *execute_site(struct vcpu *v, struct site *s)
 /* Do spans of the code there come from windows? */
 static bool on_hot_page(struct vcpu *v, const struct site *s)
 {
-    u64 page = (s->f->gpa + (u64)(i64)s->off) & PAGE_MASK;
-    return bt_cpu(v)->bt->tc->learned[tcache_learned_hash(page)] & LEARNED_HOT_PAGE;
+    return bt_cpu(v)->bt->tc->learned[tcache_learned_hash(site_gpa(s) & PAGE_MASK)] &
+           LEARNED_HOT_PAGE;
 }
 
 /* A span that is filled too often is from a window the next time, if the address space has any;
@@ -212,7 +211,7 @@ static bool on_hot_page(struct vcpu *v, const struct site *s)
 static void fill_span(struct vcpu *v, const struct site *s, u64 lin)
 {
     struct tcache *tc = bt_cpu(v)->bt->tc;
-    u64 gpa = s->f->gpa + (u64)(i64)s->off;
+    u64 gpa = site_gpa(s);
     bool hot = on_hot_page(v, s);
     bool roams = tc->learned[tcache_learned_hash(gpa)] & LEARNED_ROAMS;
     if (spans_fill(v, s, lin, hot))
@@ -336,7 +335,7 @@ const void *bt_slow(struct vcpu *v)
         break;
     }
     bt_flags_out(v);
-    v->rip = s->f->rip + (u64)(i64)s->off;
+    v->rip = site_rip(s);
     b->block_insns = s->insn;
     store_pointers(v, s);
     if (miss == MISS_FAULTS && s->first_fault && likely(!s->f->dead) &&

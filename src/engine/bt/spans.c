@@ -190,6 +190,11 @@ static bool counts_as_rare(struct span_use *use)
     return passed > TUNE_BT_SPAN_FILLS * TUNE_BT_SPAN_CYCLES >> SPAN_TIME_SHIFT;
 }
 
+static bool is_store(const struct site *s)
+{
+    return s->access & ACCESS_WRITE || s->group_writes;
+}
+
 static void fill(struct vcpu *v, const struct site *s, const struct tlb_stretch *stretch)
 {
     struct bt_cpu *b = bt_cpu(v);
@@ -206,7 +211,7 @@ bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window)
     struct bt_cpu *b = bt_cpu(v);
     struct span_use *use = &b->span_use[s->span];
     struct tlb_stretch stretch;
-    use->store = s->access & ACCESS_WRITE || s->group_writes;
+    use->store = is_store(s);
     window = window && windows_stretch(v, lin, use->store, &stretch);
     if (!window)
         tlb_stretch(v, lin, use->store ? ACCESS_WRITE : ACCESS_READ, &stretch);
@@ -223,7 +228,7 @@ bool spans_fill(struct vcpu *v, const struct site *s, u64 lin, bool window)
 bool spans_fill_across(struct vcpu *v, const struct site *s, u64 lin)
 {
     struct bt_cpu *b = bt_cpu(v);
-    bool store = s->access & ACCESS_WRITE || s->group_writes;
+    bool store = is_store(s);
     struct tlb_stretch stretch;
     if (v->tlb_ctx != TLB_USER || v->tlb->breakpoints ||
         !windows_stretch(v, lin + s->size - 1, store, &stretch) ||

@@ -24,8 +24,8 @@ enum {
     LEARNED_DEVICE = 4,       /* an instruction that accesses devices: to be a callout */
     LEARNED_ROAMS_WIDELY = 8, /* one that leaves spans of a window, too */
     LEARNED_HOT_PAGE = 16,    /* a page of code: its spans come from windows */
-    LEARNED_STRAYS = 64,      /* a return that leads elsewhere than behind its call */
     LEARNED_DIVIDES = 32,     /* a division that faults: a callout, too, as a signal costs more */
+    LEARNED_STRAYS = 64,      /* a return that leads elsewhere than behind its call */
 };
 static inline u32 tcache_learned_hash(u64 gpa)
 {

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 
 #include "engine/bt/trans.h"
-#include "engine/sem/sem.h"
-#include "engine/sem/sem_exec.h"
 
 const struct lowerer lowerers[LOWERERS] = {
     {can_integer, lower_integer}, {can_stack, lower_stack},   {can_branch, lower_branch},
@@ -51,7 +49,6 @@ void emit_cmp_rip(struct trans *t, unsigned size, const struct hmem *m, u64 valu
         emit_load(&t->e, 8, H_T1, m);
         emit_mov_rip(t, H_T0, value);
         emit_alu_reg(&t->e, ALU_CMP, 8, H_T1, H_T0);
-        t->e.t0_lost = true;
         return;
     }
     emit_alu_mem_imm(&t->e, ALU_CMP, size, m, (i32)value);
