@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "base/timebase.h"
 #include "cpu/irq.h"
@@ -36,7 +37,7 @@ void bt_cpu_kick(struct bt_cpu *b)
     __atomic_store_n(&b->poll, BT_POLL_TRAP, __ATOMIC_SEQ_CST);
     __atomic_store_n(&b->jump_mask, 0, __ATOMIC_SEQ_CST);
     for (unsigned table = 0; table < JUMP_TABLES; table++)
-        __atomic_store_n(&b->jump[table][0].tag, NO_RIP, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&b->jump[table][0].tag, b->no_rip, __ATOMIC_SEQ_CST);
 }
 
 static bool kicked(const struct bt_cpu *b)
@@ -111,9 +112,9 @@ static void jump_clear(struct bt_cpu *b, unsigned table)
     if (!logged)
         return;
     for (unsigned n = 0; logged <= JUMP_LOG && n < logged; n++)
-        b->jump[table][b->jump_log[table][n]].tag = NO_RIP;
+        b->jump[table][b->jump_log[table][n]].tag = b->no_rip;
     for (unsigned n = 0; logged > JUMP_LOG && n < JUMP_ENTRIES; n++)
-        b->jump[table][n].tag = NO_RIP;
+        b->jump[table][n].tag = b->no_rip;
     b->jump_logged[table] = 0;
     b->jump_local[table] = b->jump_based[table] = false;
     b->jump_low[table] = ~0ULL;
@@ -174,12 +175,12 @@ static void jump_enter(struct vcpu *v, const struct fragment *f, u64 lin)
         return;
     unsigned index = jump_index(f->rip);
     struct jump_entry *j = &b->jump[table][index];
-    if (j->tag == NO_RIP)
+    if (j->tag == b->no_rip)
         jump_note(b, table, index);
     j->target = (u64)(uintptr_t)tcache_rx(b->bt->tc, f->entry_image);
     __atomic_store_n(&j->tag, jump_tag(wide, f->key, f->rip), __ATOMIC_SEQ_CST);
     if (unlikely(kicked(b))) /* and the first entry must stay empty */
-        __atomic_store_n(&j->tag, NO_RIP, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&j->tag, b->no_rip, __ATOMIC_SEQ_CST);
     note_page(b, table, lin);
     b->jump_local[table] |= !global;
     b->jump_based[table] |= b->bt->tc->key[f->key].cs_base != 0;
@@ -201,12 +202,12 @@ static void jump_clear_if(struct bt_cpu *b, unsigned table, unsigned index, u64 
 {
     struct jump_entry *j = &b->jump[table][index];
     u64 at = j->tag;
-    if (at == NO_RIP)
+    if (at == b->no_rip)
         return;
     if (table >= JUMP_LEGACY)
         at = (u32)(at + b->bt->tc->key[(at >> 32) - 1].cs_base);
     if ((at ^ page) < PAGE_SIZE)
-        j->tag = NO_RIP;
+        j->tag = b->no_rip;
 }
 
 /* Takes the targets in this page out. Without a base their RIPs, and so their places, are a range.
@@ -250,6 +251,14 @@ static void forget(struct bt_cpu *b)
     memset(b->decoded, 0, sizeof(b->decoded));
 }
 
+static u64 make_no_rip(void)
+{
+    u64 value;
+    if (getrandom(&value, sizeof(value), 0) != sizeof(value))
+        value = host_tsc() * 0x9e3779b97f4a7c15ULL;
+    return (value | BIT(63)) & ~BIT(62);
+}
+
 static int bt_attach(void *engine, struct vcpu *v, struct error *err)
 {
     struct bt_cpu *b = bt_cpu(v);
@@ -257,6 +266,7 @@ static int bt_attach(void *engine, struct vcpu *v, struct error *err)
     b->bt = engine;
     b->v = v;
     b->chain = true;
+    b->no_rip = make_no_rip();
     forget_kicks(b);
     memset(b->jump_logged, 0xff, sizeof(b->jump_logged)); /* all are to be cleared */
     int rc = native_create(v, err);

@@ -293,13 +293,12 @@ struct space {
 #define BT_WIDE_KEYS   512
 
 struct jump_entry {
-    u64 tag;    /* NO_RIP: empty */
+    u64 tag;    /* bt_cpu.no_rip: empty */
     u64 target; /* executable address of entry_image */
 };
 /* What the masked RIP is multiplied by: the greatest scale of an index register, so its lowest bit
  * is masked, too. */
 #define JUMP_SCALE (sizeof(struct jump_entry) / 2)
-#define NO_RIP     0x8000000000000000ULL /* not canonical */
 #define NO_GPA     (~0ULL)
 
 /* A decoded instruction of a site, kept because sites that come to C come again. */
@@ -320,8 +319,10 @@ struct bt_cpu {
                       read, so the read faults and the fragment is left */
     u32 jump_mask; /* JUMP_MASK for lookups of jump targets; 0 to have all of them miss: they then
                       compare with the first entries, which are emptied with it */
-    u64 host_sp;   /* the stack of the C code that entered */
-    u64 slow_lin;  /* linear address of the access that missed */
+    u64 no_rip; /* the tag of empty entries: not canonical, and not to be guessed, for the guest may
+                   jump to any address */
+    u64 host_sp;  /* the stack of the C code that entered */
+    u64 slow_lin; /* linear address of the access that missed */
     u64 stored_lin;
     u64 image;          /* of the flags, while in C */
     u64 site;           /* index of the site that called, or of the exit taken */
