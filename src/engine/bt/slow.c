@@ -328,6 +328,7 @@ const void *bt_slow(struct vcpu *v)
             return tcache_rx(tc, s->retry);
         break;
     case SITE_QUICK:
+        store_pointers(v, s); /* it may lead out of the fragment */
         if (bt_quick(v, s, &next))
             return next;
         break;
