@@ -1,9 +1,10 @@
 # ringer's build. `make` builds build/ringer; SANITIZE=1 adds ASan and UBSan (in build/san/);
+# HOT=1 has all guest code hot at once, for tests of what becomes of hot code (in build/hot/).
 # `make check-unit` builds and runs the unit tests. Each folder of src/ is one archive, linked in
 # the order of the layers (ARCHITECTURE.md), so a unit test links only the layers that it may use.
 
 CC       ?= gcc
-BUILD    := build$(if $(SANITIZE),/san)
+BUILD    := build$(if $(SANITIZE),/san)$(if $(HOT),/hot)
 WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla
 CFLAGS   ?= -O2 -g
 # Clears and copies structures of some hundred bytes by stores, as all of today's processors like it, not by REP STOS.
@@ -13,6 +14,10 @@ LDLIBS   := -lZydis -ljansson -luring -lvncserver -lpng -lm -pthread
 ifdef SANITIZE
 CFLAGS   += -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS  += -fsanitize=address,undefined
+endif
+
+ifdef HOT
+CFLAGS   += -DTUNE_ALL_HOT
 endif
 
 # V=1 shows the commands.
@@ -52,7 +57,7 @@ $(foreach l,$(LAYERS),$(eval $(call archive_rule,$(l))))
 # What translated code calls while the guest's FP state is in the host's registers. libc's string functions
 # use these registers, so they are not to be called either (tests/lint looks).
 FP_LIVE := $(patsubst %,$(BUILD)/obj/%.o,$(addprefix mem/,tlb tlb_fill map guestmem walk codetrack) cpu/state \
-	$(addprefix engine/sem/,sem_segment sem_syscall sem_quick) $(addprefix engine/bt/,fpu slow repeat spans window quick tcache bt))
+	$(addprefix engine/sem/,sem_segment sem_syscall sem_quick) $(addprefix engine/bt/,fpu slow repeat spans window mirror quick tcache bt))
 inline_strings := -minline-all-stringops -mmemset-strategy=rep_8byte:-1:noalign -mmemcpy-strategy=rep_8byte:-1:noalign
 inline_strings := $(shell $(CC) $(inline_strings) -E -x c /dev/null > /dev/null 2>&1 && echo '$(inline_strings)')
 $(FP_LIVE): CFLAGS += -mgeneral-regs-only $(inline_strings) $(if $(SANITIZE),-include src/base/general_regs.h)

@@ -10,4 +10,8 @@ enum tunable {
 #undef TUNABLE
 };
 
+#ifdef TUNE_ALL_HOT /* a build for tests */
+#define TUNE_BT_HOT 0
+#endif
+
 #endif

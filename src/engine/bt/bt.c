@@ -267,6 +267,7 @@ static int bt_attach(void *engine, struct vcpu *v, struct error *err)
     b->v = v;
     b->chain = true;
     b->no_rip = make_no_rip();
+    b->mirror_space = ~0ULL;
     forget_kicks(b);
     memset(b->jump_logged, 0xff, sizeof(b->jump_logged)); /* all are to be cleared */
     int rc = native_create(v, err);
@@ -290,6 +291,7 @@ static void bt_detach(void *engine, struct vcpu *v)
     v->tlb_flushed = NULL;
     bt_signal_detach(v);
     windows_destroy(v);
+    mirror_destroy(v);
     v->engine_vcpu = NULL;
     v->cur = &sem_no_insn;
 }
@@ -309,7 +311,7 @@ static void bt_kick(void *engine, struct vcpu *v)
 
 /* --- keys --- */
 
-static u8 key_bits(const struct vcpu *v)
+static u8 key_bits(struct vcpu *v)
 {
     const u64 avx = XCR0_SSE | XCR0_AVX;
     u8 bits = 0;
@@ -321,6 +323,8 @@ static u8 key_bits(const struct vcpu *v)
         bits |= KEY_IOPL;
     if (v->cpl == 0 || !(v->cr4 & CR4_TSD))
         bits |= KEY_TSC;
+    if (v->cpl == 3 && bt_cpu(v)->mirror_space == (v->cr3 & PAGE_MASK) && mirror_holds(v))
+        bits |= KEY_MIRROR;
     return bits;
 }
 
@@ -345,7 +349,7 @@ static inline u64 stack_bytes(const struct vcpu *v)
     return v->seg[SEG_SS].attr & SEG_DB ? 4 : 2;
 }
 
-static inline struct key_words key_words(const struct vcpu *v)
+static inline struct key_words key_words(struct vcpu *v)
 {
     u64 who = (u64)v->mode << 32 | (u64)v->cpl << 40 | (u64)v->tlb_ctx << 48;
     u64 bits = (u64)key_bits(v) << 16;
@@ -523,13 +527,19 @@ static struct fragment *make(struct vcpu *v, u64 gpa, u64 gpa2, bool extend)
     return f;
 }
 
+static bool is_hot(unsigned times)
+{
+    const unsigned enough = TUNE_BT_HOT;
+    return times >= enough;
+}
+
 static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, enum full *full)
 {
     struct bt_cpu *b = bt_cpu(v);
     struct tcache *tc = b->bt->tc;
     struct fragment *f = tcache_find(tc, gpa, v->rip, b->key);
-    bool extend = f && !f->settled && ++f->heat >= TUNE_BT_HOT;
-    if (extend && tcache_has_room(tc)) {
+    bool extend = f ? !f->settled && is_hot(++f->heat) : is_hot(0);
+    if (f && extend && tcache_has_room(tc)) {
         tcache_kill(tc, f);
         stat_inc(&v->stats, STAT_BT_EXTENDED);
     } else if (f) {
@@ -539,6 +549,13 @@ static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, enum ful
     if (*full)
         return NULL;
     return make(v, gpa, gpa2, extend);
+}
+
+/* The mirror came or went between the two, so the one does not always lead to the other. */
+static bool both_mirrored(const struct tcache *tc, const struct fragment *a,
+                          const struct fragment *b)
+{
+    return !((tc->key[a->key].bits ^ tc->key[b->key].bits) & KEY_MIRROR);
 }
 
 struct fragment *bt_find(struct vcpu *v)
@@ -551,7 +568,7 @@ struct fragment *bt_find(struct vcpu *v)
     u64 lin = sem_code_lin(v), gpa = lin_exec_gpa(v, lin), gpa2 = second_gpa(v, lin, gpa);
     pthread_mutex_lock(&tc->lock);
     struct fragment *f = find_or_make(v, gpa, gpa2, &full);
-    if (f && b->left && b->chain && f->settled &&
+    if (f && b->left && b->chain && f->settled && both_mirrored(tc, b->left->from, f) &&
         tcache_link(tc, b->left, f, tlb_exec_signature(lin, gpa)))
         stat_inc(&v->stats, STAT_BT_LINKS);
     pthread_mutex_unlock(&tc->lock);

@@ -52,8 +52,9 @@ enum {
     KEY_X87 = 1, /* x87 and MMX instructions don't fault for CR0.TS or EM */
     KEY_SSE = 2, /* nor SSE ones */
     KEY_AVX = 4,
-    KEY_IOPL = 8, /* CLI and STI act on IF itself */
-    KEY_TSC = 16, /* RDTSC doesn't fault */
+    KEY_IOPL = 8,    /* CLI and STI act on IF itself */
+    KEY_TSC = 16,    /* RDTSC doesn't fault */
+    KEY_MIRROR = 32, /* user code whose address space is shown by the mirror */
 };
 
 /* --- fragments --- */
@@ -80,6 +81,7 @@ struct exit {
 enum site_kind {
     SITE_ACCESS,  /* a memory access that missed the TLB */
     SITE_GROUP,   /* the same, for a check that covers later accesses as well */
+    SITE_MIRROR,  /* an access that the mirror doesn't show, or can't */
     SITE_CALLOUT, /* an instruction that C executes */
     SITE_DEVICE,  /* the same, which was an access that went to devices */
     SITE_END,     /* the same; it ends the TU */
@@ -109,6 +111,7 @@ struct site {
     bool first_fault;  /* a page fault at this access is what the instruction raises, whatever else
                           it does */
     i16 low;           /* SITE_GROUP: where the check begins, from the instruction's own access */
+    bool outside;      /* SITE_MIRROR: by the check, of the region that it was thought to be in */
     bool late;         /* FIP and FOP are still to be stored, for an instruction before this one: */
     i16 late_off;
     u16 late_fop;
@@ -290,7 +293,7 @@ struct space {
 #define BT_SLOTS       16
 #define BT_SITE_INSNS  1024
 #define BT_RECENT_KEYS 64
-#define BT_WIDE_KEYS   512
+#define BT_WIDE_KEYS   1024
 
 struct jump_entry {
     u64 tag;    /* bt_cpu.no_rip: empty */
@@ -314,6 +317,16 @@ struct recent_key {
     u32 number;
 };
 
+/* The mirror shows user memory from `start` to the page of `last`. Around each region, here and
+ * where the host has it, lies MIRROR_SLACK that it does not show. Other code than 64-bit code has
+ * the first 4 GiB only. */
+enum { REGION_LOW, REGION_PROGRAM, REGION_TOP, MIRROR_REGIONS };
+struct mirror_region {
+    u64 start, last;
+    u64 addend; /* host minus linear address; 0: REGION_LOW */
+};
+#define MIRROR_SLACK (8192 * GIB)
+
 struct bt_cpu {
     u64 poll;      /* address that translated code reads at back edges; BT_POLL_TRAP: none to be
                       read, so the read faults and the fragment is left */
@@ -324,12 +337,14 @@ struct bt_cpu {
     u64 host_sp;  /* the stack of the C code that entered */
     u64 slow_lin; /* linear address of the access that missed */
     u64 stored_lin;
-    u64 image;          /* of the flags, while in C */
-    u64 site;           /* index of the site that called, or of the exit taken */
-    u64 enter_rsp;      /* guest RSP on the way in */
-    u64 code_mask;      /* of the page of the last store */
-    u64 scratch;        /* where the thunks jump to */
-    u64 operand;        /* of an instruction with two memory accesses */
+    u64 image;        /* of the flags, while in C */
+    u64 site;         /* index of the site that called, or of the exit taken */
+    u64 enter_rsp;    /* guest RSP on the way in */
+    u64 code_mask;    /* of the page of the last store */
+    u64 scratch;      /* where the thunks jump to */
+    u64 operand;      /* of an instruction with two memory accesses */
+    u64 mirror_space; /* the page of CR3 whose address space the mirror shows; else no such */
+    struct mirror_region mirror_region[MIRROR_REGIONS];
     u64 slot[BT_SLOTS]; /* host minus linear address of pages checked by a group's first access */
     u8 fp_live;         /* the host's FPU registers hold the guest's state */
     u32 block_insns;    /* completed since run_block began */
@@ -361,6 +376,8 @@ struct bt_cpu {
     struct hot_page hot_page[BT_HOT_PAGES];
     struct space space[BT_SPACES]; /* by page number of cr3 */
     u64 sampled;                   /* host's TSC at the last such interrupt */
+    struct mirror *mirror;         /* of mirror.c; NULL: none */
+    bool mirror_refused;           /* by the host */
 };
 
 #define BT_POLL_TRAP 8ULL
@@ -455,6 +472,41 @@ void windows_sample(struct vcpu *v);
 /* Has the address space windows, or may it have some? */
 bool windows_at_hand(struct vcpu *v);
 void windows_destroy(struct vcpu *v);
+
+/* What user code in an address space has used. */
+struct space *space_of(struct bt_cpu *b, u64 cr3);
+/* The number of the page of RAM, or of a device's memory behind it, at lin, if user code may access
+ * it so without the guest's noticing: A and D bits are set, and what is written is not code; else
+ * -1. */
+i64 window_page(struct vcpu *v, u64 lin, bool write);
+
+/* --- mirror.c --- */
+
+extern const struct mirror_region mirror_regions[MIRROR_REGIONS];
+
+/* The region of a linear address of 64-bit code; MIRROR_REGIONS: none. */
+static inline unsigned mirror_region(u64 lin)
+{
+    unsigned n = 0;
+    while (n < MIRROR_REGIONS && (lin < mirror_regions[n].start || lin > mirror_regions[n].last))
+        n++;
+    return n;
+}
+
+/* User code is about to run in the address space that the mirror shows: does it show nothing but
+ * what is allowed now? Compares it if need be. */
+bool mirror_holds(struct vcpu *v);
+/* An access found nothing at lin. True: it will now. */
+bool mirror_show(struct vcpu *v, u64 lin, bool write);
+/* The address space of v is to have the mirror, if it has use for it and the host has room. */
+void mirror_give(struct vcpu *v);
+/* The same if it has deserved that; after an interrupt in its user code. */
+void mirror_sample(struct vcpu *v, const struct space *space);
+/* vcpu.tlb_flushed. */
+void mirror_flush(struct vcpu *v, enum tlb_flush what, u64 lin);
+/* The page of RAM at this host address holds code now. */
+void mirror_protect(struct vcpu *v, const u8 *page);
+void mirror_destroy(struct vcpu *v);
 
 /* --- repeat.c --- */
 

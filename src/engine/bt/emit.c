@@ -9,6 +9,7 @@
 
 #define GS_PREFIX   0x65
 #define LOCK_PREFIX 0xf0
+#define CUT_PREFIX  0x67
 
 /* Called by whatever gives a register a new value that doesn't depend on its old one. */
 static void note_write(struct emit *e, unsigned dst)
@@ -89,8 +90,12 @@ static void emit_modrm(struct emit *e, unsigned reg, const struct hmem *m)
 
 void emit_op_mem(struct emit *e, const struct opcode *o, unsigned reg, const struct hmem *m)
 {
+    if (m->guest)
+        e->touch(e, m->guest);
     if (m->gs)
         emit8(e, GS_PREFIX);
+    if (m->cut)
+        emit8(e, CUT_PREFIX);
     emit_head(e, o, reg, m->index, m->base, false);
     emit_modrm(e, reg, m);
 }
@@ -166,7 +171,9 @@ void emit_lea(struct emit *e, unsigned size, unsigned dst, const struct hmem *m)
 {
     note_write(e, dst);
     struct opcode o = {.size = (u8)size, .code = 0x8d};
-    emit_op_mem(e, &o, dst, m);
+    struct hmem sum = *m;
+    sum.guest = 0;
+    emit_op_mem(e, &o, dst, &sum);
 }
 
 void emit_rex_mov64(struct emit *e, unsigned dst)

@@ -17,12 +17,16 @@ struct hmem {
     u8 base, index; /* host registers or H_NONE */
     u8 scale;       /* shift */
     bool gs;
+    bool cut; /* the sum is cut off at 4 GiB (67h) */
     i32 disp;
+    u32 guest; /* not 0: it is the guest's own address, and this goes to emit.touch */
 };
 
 struct emit {
     u8 *p, *end;  /* end: no instruction may begin behind it */
     bool t0_lost; /* R10, the translator's first temporary, was written by a move or load */
+    /* Called before an instruction is emitted at e->p that accesses such an address. */
+    void (*touch)(struct emit *e, u32 guest);
 };
 
 enum op_prefix { NO_PREFIX = 0, PREFIX_66 = 0x66, PREFIX_F2 = 0xf2, PREFIX_F3 = 0xf3 };

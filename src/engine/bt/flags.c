@@ -205,7 +205,7 @@ static void insn_facts(const struct trans *t, const struct insn *i, struct facts
     *f = (struct facts){0};
     flag_facts(i, f);
     f->callout = !can_lower(t, i, &f->lowerer);
-    u8 learned = learned_at(t, i);
+    u16 learned = learned_at(t, i);
     bool divides = i->op == OP_DIV || i->op == OP_IDIV;
     if ((has_memory(i) && learned & LEARNED_DEVICE) || (divides && learned & LEARNED_DIVIDES))
         f->callout = f->device = true;

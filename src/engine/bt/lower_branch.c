@@ -138,7 +138,7 @@ static void lower_call_ind(struct trans *t, const struct insn *i)
 {
     struct hmem operand = hmem_vcpu(BT_AT(operand)), m;
     struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
-    bool member = t->plan[t->cur][1].role == PLAN_MEMBER;
+    bool member = has_slot(t, &t->plan[t->cur][1]);
     flags_image(t);
     if (!member) {
         stack_access(t, i, &m);
@@ -150,7 +150,7 @@ static void lower_call_ind(struct trans *t, const struct insn *i)
         stack_access(t, i, &m);
     } else {
         emit_load(&t->e, 8, H_T0, &operand);
-        if (!t->wide)
+        if (!t->wide && !m.guest)
             mem_lin_at(t, RSP, -(i64)i->opsize, SEG_SS, H_T2);
     }
     bool kept = short_return(t, i) && !t->written;

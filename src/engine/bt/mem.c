@@ -279,10 +279,16 @@ static void emit_access(struct trans *t, const struct request *r, struct hmem *m
 {
     static const struct mem_scheme *const schemes[] = {&mem_constant, &mem_stack, &mem_span,
                                                        &mem_tlb};
-    if (r->plan->role == PLAN_MEMBER) {
+    if (mem_mirror.fits(t, r)) {
+        mem_mirror.access(t, r, m);
+        return;
+    }
+    if (has_slot(t, r->plan)) {
         member_access(t, r, m);
         return;
     }
+    if (r->plan->role == PLAN_MEMBER)
+        *r->plan = (struct plan){0};
     unsigned n = 0;
     while (!schemes[n]->fits(t, r))
         n++;
@@ -313,6 +319,8 @@ void mem_access_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsig
 
 void mem_fold(struct trans *t, struct hmem *m)
 {
+    u32 guest = m->guest;
     emit_lea(&t->e, 8, H_T0, m);
     *m = hmem_base(H_T0, 0);
+    m->guest = guest;
 }

@@ -1,7 +1,8 @@
 /*
  * Schemes by which a memory access of translated code is let through. Each is a small table of
  * functions; mem.c takes the first that fits the access. All leave in *m the host's operand, made
- * of T0 and perhaps T1, T2 and guest registers, and all check the address that they use.
+ * of T0 and perhaps T1, T2 and guest registers, and all check the address that they use, or leave
+ * that to the host (the mirror).
  */
 #ifndef RINGER_ENGINE_BT_MEM_SCHEME_H
 #define RINGER_ENGINE_BT_MEM_SCHEME_H
@@ -25,7 +26,7 @@ struct request {
     enum access access;
     unsigned size;
     u8 cold_base; /* register of mem_access_at, or REG_NONE */
-    const struct plan *plan;
+    struct plan *plan;
 };
 
 struct mem_scheme {
@@ -34,6 +35,7 @@ struct mem_scheme {
     void (*access)(struct trans *t, const struct request *r, struct hmem *m);
 };
 
+extern const struct mem_scheme mem_mirror;   /* mem_mirror.c: it goes there by itself */
 extern const struct mem_scheme mem_constant; /* mem_tlb.c: the TLB entry is known */
 extern const struct mem_scheme mem_stack;    /* mem_stack.c: where the stack was the last time */
 extern const struct mem_scheme mem_span;     /* mem_span.c: where it went the last time */

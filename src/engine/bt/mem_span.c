@@ -12,7 +12,7 @@
 static bool keeps_to_spans(const struct trans *t)
 {
     u64 gpa = t->f->gpa + (u64)(i64)t->off[t->cur];
-    u8 known = learned_at(t, cur_insn(t));
+    u16 known = learned_at(t, cur_insn(t));
     if (!(known & LEARNED_ROAMS))
         return true;
     t->f->roams = !(known & LEARNED_ROAMS_WIDELY);

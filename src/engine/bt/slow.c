@@ -12,6 +12,10 @@
 #include "engine/sem/sem_exec.h"
 #include "mem/access.h"
 
+#define MIRROR_NOT_SHOWN                                                                           \
+    16 /* misses of the mirror that one counts for which could not be shown                        \
+        */
+
 #define LAHF_FLAGS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF)
 
 void bt_flags_in(struct vcpu *v)
@@ -55,7 +59,8 @@ bool bt_disturbed(struct vcpu *v)
 static void count_callout(struct vcpu *v, const struct site *s, const struct insn *i)
 {
     enum stat_id why = STAT_BT_CALLOUT_OTHER;
-    if (s->kind == SITE_ACCESS || s->kind == SITE_GROUP || s->kind == SITE_DEVICE)
+    if (s->kind == SITE_ACCESS || s->kind == SITE_GROUP || s->kind == SITE_DEVICE ||
+        s->kind == SITE_MIRROR)
         why = STAT_BT_CALLOUT_MEMORY;
     else if (i->cls == CLASS_STRING)
         why = STAT_BT_CALLOUT_STRING;
@@ -71,12 +76,12 @@ static void count_callout(struct vcpu *v, const struct site *s, const struct ins
 
 /* The fragment is to be translated anew, with what is known now of the code at gpa: one thing more,
  * or, for STAT_BT_ADAPT_BACK, less. */
-static void learn(struct vcpu *v, struct fragment *f, u64 gpa, u8 what, enum stat_id id)
+static void learn(struct vcpu *v, struct fragment *f, u64 gpa, u16 what, enum stat_id id)
 {
     struct tcache *tc = bt_cpu(v)->bt->tc;
-    u8 *known = &tc->learned[tcache_learned_hash(gpa)];
+    u16 *known = &tc->learned[tcache_learned_hash(gpa)];
     pthread_mutex_lock(&tc->lock);
-    *known = (u8)(id == STAT_BT_ADAPT_BACK ? *known & ~what : *known | what);
+    *known = (u16)(id == STAT_BT_ADAPT_BACK ? *known & ~what : *known | what);
     struct fragment *source = tcache_source(tc, f->gpa, f->key);
     if (source)
         source->clonable = false;
@@ -260,6 +265,37 @@ static enum miss refill(struct vcpu *v, const struct site *s, u32 *error)
     return MISS_FILLED;
 }
 
+/* The access goes to another region from now on, but this is believed only once; or by the other
+ * schemes. */
+static void leave_mirror(struct vcpu *v, const struct site *s, u64 lin)
+{
+    struct tcache *tc = bt_cpu(v)->bt->tc;
+    unsigned region = mirror_region(lin);
+    bool known = tc->learned[tcache_learned_hash(site_gpa(s))] / LEARNED_REGION;
+    if (s->outside && !known && region < MIRROR_REGIONS)
+        learn(v, s->f, site_gpa(s), (u16)(LEARNED_REGION * (1 + region)), STAT_BT_ADAPT_REGION);
+    else
+        learn(v, s->f, site_gpa(s), LEARNED_UNMIRRORED, STAT_BT_ADAPT_UNMIRRORED);
+}
+
+/* An access found nothing in the mirror. What could be shown now is missed rarely; if it could not,
+ * it will be missed again. */
+static enum miss look_into_mirror(struct vcpu *v, struct site *s, u32 *error)
+{
+    u64 lin = bt_cpu(v)->slow_lin, last = lin + s->size - 1;
+    bool write = s->access & ACCESS_WRITE, shown = false;
+    enum miss miss = refill(v, s, error);
+    stat_inc(&v->stats, STAT_BT_MIRROR_MISSES);
+    if (miss != MISS_FAULTS && !s->outside)
+        shown = mirror_show(v, lin, write);
+    if (miss != MISS_FAULTS && !s->outside && (lin ^ last) & PAGE_MASK)
+        shown |= mirror_show(v, last, write);
+    s->misses = (u8)(s->misses + (shown ? 1 : MIRROR_NOT_SHOWN));
+    if (s->misses >= TUNE_BT_MIRROR_MISSES)
+        leave_mirror(v, s, lin);
+    return miss;
+}
+
 /* A store of at most s->size bytes went to a page with code. */
 static const void *look_at_store(struct vcpu *v, struct site *s)
 {
@@ -315,6 +351,9 @@ const void *bt_slow(struct vcpu *v)
         miss = refill(v, s, &error);
         if (miss == MISS_FILLED && likely(!s->f->dead)) /* the walk may have written to the code */
             return tcache_rx(tc, s->retry);
+        break;
+    case SITE_MIRROR:
+        miss = look_into_mirror(v, s, &error);
         break;
     case SITE_FPU:
         stat_inc(&v->stats, STAT_BT_FPU_LOADS);

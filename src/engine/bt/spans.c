@@ -139,6 +139,7 @@ void spans_protect(struct vcpu *v, const u8 *page)
     struct bt_cpu *b = bt_cpu(v);
     u64 host = (u64)(uintptr_t)page;
     protect_stack_pages(b, host);
+    mirror_protect(v, page);
     for (u16 n = b->span_list[list_of(host)]; n != NO_NUMBER; n = b->span_use[n].next) {
         struct span *s = &b->span[n];
         if (b->span_use[n].store && reaches(s, s->start + s->addend, host))
@@ -157,6 +158,7 @@ void spans_flush(struct vcpu *v, enum tlb_flush what, u64 lin)
     struct bt_cpu *b = bt_cpu(v);
     empty_stack_pages(b, what, lin);
     windows_flush(v, what, lin);
+    mirror_flush(v, what, lin);
     for (enum span_log_kind kind = 0; kind < SPAN_LOGS; kind++) {
         if (what == TLB_FLUSHED_ALL || (what == TLB_FLUSHED_LOCAL && kind == SPANS_LOCAL))
             empty_log(b, kind);

@@ -387,10 +387,10 @@ unsigned tcache_give_windows(struct tcache *tc, u64 gpa)
     pthread_mutex_lock(&tc->lock);
     tc->learned[tcache_learned_hash(gpa)] |= LEARNED_HOT_PAGE;
     for (struct fragment *f = tc->page[page]; f; f = *page_link(f, page)) {
-        u8 *learned = &tc->learned[tcache_learned_hash(f->gpa)];
+        u16 *learned = &tc->learned[tcache_learned_hash(f->gpa)];
         if (f->dead || !(f->roams || *learned & LEARNED_ALONE) || tc->key[f->key].cpl < 3)
             continue;
-        *learned &= (u8)~LEARNED_ALONE; /* what is across two pages has windows now */
+        *learned &= (u16)~LEARNED_ALONE; /* what is across two pages has windows now */
         f->clonable = false;
         kill_fragment(tc, f);
         n++;

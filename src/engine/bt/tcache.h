@@ -26,6 +26,8 @@ enum {
     LEARNED_HOT_PAGE = 16,    /* a page of code: its spans come from windows */
     LEARNED_DIVIDES = 32,     /* a division that faults: a callout, too, as a signal costs more */
     LEARNED_STRAYS = 64,      /* a return that leads elsewhere than behind its call */
+    LEARNED_UNMIRRORED = 128, /* an instruction whose access the mirror often doesn't show */
+    LEARNED_REGION = 256,     /* times 1 + the region of the mirror that its access goes to */
 };
 static inline u32 tcache_learned_hash(u64 gpa)
 {
@@ -60,7 +62,7 @@ struct tcache {
     unsigned hash_bits;
     u32 max_fragments, max_exits, max_sites, max_traps, max_relocs;
 
-    u8 learned[TCACHE_LEARNED]; /* LEARNED_*, by tcache_learned_hash() */
+    u16 learned[TCACHE_LEARNED]; /* LEARNED_*, by tcache_learned_hash() */
 
     /* Throwing all away waits until no vCPU is inside. */
     pthread_cond_t changed;

@@ -53,6 +53,7 @@ struct cold {
     i64 extra;       /* added to the displacement for it */
     u8 base, seg;    /* guest register and segment instead of the operand's, or REG_NONE */
     u8 *resume;      /* behind the instruction */
+    u32 t0;          /* what T0 shall be there: offset from GS; 0: anything */
     const u8 *thunk; /* one of thunks.repeat, instead of that to bt_slow(); NULL: that one */
 };
 
@@ -76,6 +77,8 @@ struct side_exit {
 
 #define SIDE_EXITS_MAX 24
 
+#define T0_REGION (BT_SLOTS + 1)
+
 struct trans {
     struct bt *bt;
     struct vcpu *v;
@@ -89,7 +92,8 @@ struct trans {
     unsigned n;       /* instructions */
     unsigned back_at; /* from this one on, the trace has gone back in the code */
     unsigned slots;
-    unsigned t0_slot;      /* number + 1 of the slot that T0 holds, unless e.t0_lost */
+    unsigned t0_slot; /* number + 1 of the slot that T0 holds, or T0_REGION + that of a region of
+                         the mirror whose addend it holds, unless e.t0_lost */
     u32 slot_at[BT_SLOTS]; /* where each slot is: offset from GS */
 
     unsigned cur;
@@ -102,6 +106,8 @@ struct trans {
     u16 late_fop;
     bool fpu_ready; /* the guest's FPU state is in the host's registers */
     bool written;   /* a store of the current instruction is to be looked at (several vCPUs) */
+    u16 small,
+        in[MIRROR_REGIONS]; /* 64-bit guest registers that are known to be so (mem_mirror.c) */
     bool ended;
 
     unsigned sides, colds, detours;
@@ -158,9 +164,15 @@ static inline u64 next_rip(const struct trans *t)
 }
 
 /* What was learned of an instruction: LEARNED_*. */
-static inline u8 learned_at(const struct trans *t, const struct insn *i)
+static inline u16 learned_at(const struct trans *t, const struct insn *i)
 {
     return t->tc->learned[tcache_learned_hash(t->f->gpa + (u64)(i64)t->off[i - t->insn])];
+}
+
+/* Is the access one that its group's first one has checked? Not if that is in the mirror. */
+static inline bool has_slot(const struct trans *t, const struct plan *p)
+{
+    return p->role == PLAN_MEMBER && t->slot_at[p->slot];
 }
 
 /* Does the TU go on after the current instruction? */
@@ -215,6 +227,14 @@ void mem_lea(struct trans *t, const struct insn *i, unsigned dst, unsigned size)
 /* dst = linear address; may overwrite the host's flags. */
 void mem_lin(struct trans *t, const struct insn *i, unsigned dst, i64 extra);
 void mem_lin_at(struct trans *t, unsigned base, i64 disp, unsigned seg, unsigned dst);
+
+/* --- mem_mirror.c --- */
+/* Before the TU's instructions are emitted. */
+void mirror_learn(struct trans *t);
+/* What is known of the registers behind the current instruction. */
+void mirror_follow(struct trans *t);
+/* emit.touch: guest is the number + 1 of the cold code for a fault of the host. */
+void mirror_touch(struct emit *e, u32 guest);
 
 /* --- what depends on RIP: translate.c --- */
 /* Notes that the bytes at `at`, just emitted, are to be changed in a clone (clone.c). Whatever is

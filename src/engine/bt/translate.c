@@ -145,14 +145,26 @@ void trap_new(struct trans *t, const u8 *pc)
     c->trap = trap + 1;
 }
 
+/* Where T0 can be had from again; 0: it holds nothing of use, or what C can't bring back. */
+static u32 t0_source(const struct trans *t)
+{
+    unsigned region = t->t0_slot - T0_REGION;
+    if (t->e.t0_lost || region >= MIRROR_REGIONS)
+        return 0;
+    return (u32)(BT_AT(mirror_region) + region * sizeof(struct mirror_region) +
+                 offsetof(struct mirror_region, addend));
+}
+
 static void resume_cold(struct trans *t, unsigned first)
 {
+    u32 source = t0_source(t);
     for (unsigned n = first; n < t->colds; n++) {
         if (t->cold[n].resume)
             continue;
         t->cold[n].after = t->form;
         t->cold[n].resume = t->e.p;
-        t->e.t0_lost |= t->tc->site[t->cold[n].site].kind != SITE_GROUP;
+        t->cold[n].t0 = source;
+        t->e.t0_lost |= !source && t->tc->site[t->cold[n].site].kind != SITE_GROUP;
     }
 }
 
@@ -202,6 +214,10 @@ static void emit_cold(struct trans *t, struct cold *c)
     else
         emit_slow_jump(t, c->site);
     s->next = e->p;
+    if (c->t0) {
+        struct hmem from = hmem_vcpu(c->t0);
+        emit_load(e, 8, H_T0, &from);
+    }
     if (c->after == FORM_HOST)
         emit_image_to_flags(e);
     emit_jmp(e, c->resume);
@@ -490,6 +506,7 @@ static void emit_insn(struct trans *t)
     if (t->facts[t->cur].callout || !lower(t))
         emit_callout(t, (i->flags & INSN_END) != 0);
     emit_insn_done(t);
+    mirror_follow(t);
     resume_cold(t, first);
 }
 
@@ -537,7 +554,7 @@ static bool has_rip_operand(const struct trans *t)
 /* Is all that depends on RIP a sum with it? See also mem_constant. */
 static bool is_clonable(const struct trans *t)
 {
-    if (t->f->gpa2 != NO_GPA)
+    if (t->f->gpa2 != NO_GPA || (t->key.bits & KEY_MIRROR && has_rip_operand(t)))
         return false;
     if (t->wide)
         return !is_kernel_half(t->f->rip) || !has_rip_operand(t);
@@ -581,7 +598,7 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
     t->key = tc->key[f->key];
     t->extend = extend;
     t->wide = t->key.mode == MODE_LONG64;
-    t->e = (struct emit){.p = tc->next, .end = tc->rw + tc->size};
+    t->e = (struct emit){.p = tc->next, .end = tc->rw + tc->size, .touch = mirror_touch};
     bool ok = trace_fetch(t, gpa, gpa2);
     if (ok) {
         f->code = tc->next;
@@ -589,6 +606,8 @@ struct fragment *bt_translate(struct bt *bt, struct vcpu *v, u64 gpa, u64 gpa2, 
         f->settled = extend;
         memset(t->plan, 0, t->n * sizeof(t->plan[0]));
         facts_make(t);
+        if (t->wide && extend && t->key.bits & KEY_MIRROR)
+            mirror_learn(t);
         if (!(tc->learned[tcache_learned_hash(gpa)] & LEARNED_ALONE))
             groups_make(t);
         emit_body(t);

@@ -150,7 +150,7 @@ bool windows_protect(struct vcpu *v, const u8 *page)
 
 /* --- who is to have some --- */
 
-static struct space *space_of(struct bt_cpu *b, u64 cr3)
+struct space *space_of(struct bt_cpu *b, u64 cr3)
 {
     struct space *s = &b->space[(cr3 >> PAGE_SHIFT) % BT_SPACES];
     if ((s->cr3 ^ cr3) & PAGE_MASK)
@@ -186,6 +186,7 @@ void windows_sample(struct vcpu *v)
     b->sampled = now;
     s->time += passed;
     s->credit += (i64)passed / TUNE_BT_WINDOW_SHARE;
+    mirror_sample(v, s);
     if (!is_old(s))
         return;
     if (!b->windows)
@@ -203,9 +204,7 @@ bool windows_at_hand(struct vcpu *v)
 
 /* --- showing pages --- */
 
-/* The number of the page of RAM, or of a device's memory behind it, at lin, if it may be accessed
- * so; else -1. */
-static i64 allowed_page(struct vcpu *v, u64 lin, bool write)
+i64 window_page(struct vcpu *v, u64 lin, bool write)
 {
     struct tlb *t = v->tlb;
     struct walk_result r;
@@ -252,7 +251,7 @@ static u32 extend(struct vcpu *v, struct window *one, u32 first, u32 end, bool w
     u32 at = first, pending = 0; /* pages before `at` that are still to be mapped */
     u64 ram = 0;
     while (at < end) {
-        i64 n = allowed_page(v, one->lin + ((u64)at << PAGE_SHIFT), write);
+        i64 n = window_page(v, one->lin + ((u64)at << PAGE_SHIFT), write);
         bool shown = n >= 0 && one->shown[at] == (u64)n + 1;
         if (pending && (n < 0 || shown || (u64)n != ram + pending)) {
             if (!show(v, one, at - pending, ram, pending))
