@@ -92,6 +92,7 @@ struct fuzz_guest {
     u8 *ram;
     enum fuzz_mode mode;
     bool user_handlers; /* exceptions are handled at CPL 3 */
+    bool programs; /* 64-bit code is where programs are */
     u64 base;           /* added to physical addresses that registers point to */
     struct rng rng;     /* of the current stretch, for the devices */
     unsigned work;      /* what is left of the stretch; EVENT_STOP at 0 */

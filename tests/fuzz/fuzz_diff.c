@@ -8,11 +8,12 @@
  * is left out, and one whose result is open: it read the time, or changed its page tables in a way
  * that depends on when the TLB forgets, or a REP instruction wrote over itself.
  *
- *   fuzz_diff [--engine NAME] [--seed N] [--runs N] [--verbose]
+ *   fuzz_diff [--engine NAME] [--mirror] [--seed N] [--runs N] [--verbose]
  *
  * Run k has seed N + k. Only what the engine's caches hold comes from earlier runs, too: up to
  * MACHINE_RUNS of them, counted from seed N. After a difference the program is made shorter
- * as long as it differs, and printed.
+ * as long as it differs, and printed. --mirror: the translator shows user code's address space in
+ * the mirror from the start; not with ASan, whose own memory lies there.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -25,6 +26,7 @@
 #include "cpu/fault.h"
 #include "cpu/insn.h"
 #include "diff.h"
+#include "engine/bt/bt.h"
 #include "engine/sem/sem.h"
 #include "engine/sem/sem_exec.h"
 #include "mem/tlb.h"
@@ -41,6 +43,7 @@ static struct {
     u64 seed, steps;
     _Atomic u64 runs;
     const char *engine;
+    bool mirror;
 } current;
 
 static void say_seed(void)
@@ -249,6 +252,13 @@ static void make_fsw_consistent(struct fpu_legacy *f)
     f->fsw = (u16)((f->fsw & ~0x8080) | (waits ? 0x8080 : 0));
 }
 
+/* As if user code of this address space had run for long. */
+static void show_in_mirror(struct vcpu *v)
+{
+    space_of(bt_cpu(v), v->cr3)->credit = 1LL << 60;
+    mirror_give(v);
+}
+
 static void prepare(struct side *s, u64 seed, const struct valid_program *program)
 {
     struct fuzz_guest *g = &s->guest;
@@ -257,16 +267,27 @@ static void prepare(struct side *s, u64 seed, const struct valid_program *progra
     g->v->code_written = 0;
     g->irq = -1;
     g->accesses = 0;
+    g->v->lapic.tpr = 0;
     g->rng.state = seed;
     memset(&s->faults, 0, sizeof(s->faults));
     s->exit = (struct vm_exit){.kind = EXIT_KICKED};
     fuzz_state(g, &r);
     make_fsw_consistent(&g->v->fpu.legacy);
+    if (current.mirror)
+        g->v->dr[7] = 0x400; /* breakpoints are without */
     diff_page_tables(g, &r);
     if (program)
         diff_put_program(g, &r, program);
     code_written(g->machine.mem, 0, RAM_SIZE);
     fuzz_guest_changed(g);
+    if (current.mirror && g->ops == &engine_bt)
+        show_in_mirror(g->v);
+}
+
+static bool has_use_for_mirror(const struct vcpu *v)
+{
+    return v->cpl == 3 && v->cr0 & CR0_PG &&
+           (v->mode == MODE_PROT32 || v->mode == MODE_COMPAT32 || v->mode == MODE_LONG64);
 }
 
 /* 1: the same, 0: left out, -1: different. */
@@ -274,6 +295,8 @@ static int run_both(u64 seed, const struct valid_program *program)
 {
     static struct vcpu begin;
     prepare(&reference, seed, program);
+    if (current.mirror && !has_use_for_mirror(reference.guest.v))
+        return 0;
     begin = *reference.guest.v;
     faults = &reference.faults;
     if (!run_steps(&reference.guest, &begin, &reference.exit))
@@ -330,16 +353,18 @@ static void create(struct side *s, struct timebase *time, const struct engine_op
 {
     fuzz_guest_create(&s->guest, time, ops);
     s->guest.calm = true;
+    s->guest.programs = current.mirror;
 }
 
 static int run_all(const struct engine_ops *ops, u64 seed, u64 runs, bool verbose)
 {
     struct timebase time;
-    u64 left_out = 0;
+    u64 left_out = 0, misses = 0;
     timebase_init(&time);
     for (u64 n = 0; n < runs; n++) {
         if (n % MACHINE_RUNS == 0) {
             if (n) {
+                misses += tested.guest.v->stats.count[STAT_BT_MIRROR_MISSES];
                 fuzz_guest_destroy(&reference.guest);
                 fuzz_guest_destroy(&tested.guest);
             }
@@ -351,11 +376,14 @@ static int run_all(const struct engine_ops *ops, u64 seed, u64 runs, bool verbos
             return 1;
         left_out += !result;
     }
+    misses += tested.guest.v->stats.count[STAT_BT_MIRROR_MISSES];
     fuzz_guest_destroy(&reference.guest);
     fuzz_guest_destroy(&tested.guest);
-    printf("ok fuzz_diff: %s, %llu programs from seed %llu, %llu of them left out, %llu steps\n",
-           ops->name, (unsigned long long)runs, (unsigned long long)seed,
-           (unsigned long long)left_out, (unsigned long long)current.steps);
+    printf(
+        "ok fuzz_diff: %s, %llu programs from seed %llu, %llu of them left out, %llu steps, %llu "
+        "misses of the mirror\n",
+        ops->name, (unsigned long long)runs, (unsigned long long)seed, (unsigned long long)left_out,
+        (unsigned long long)current.steps, (unsigned long long)misses);
     return 0;
 }
 
@@ -371,11 +399,13 @@ int main(int argc, char **argv)
             seed = strtoull(argv[++n], NULL, 0);
         else if (!strcmp(argv[n], "--runs") && n + 1 < argc)
             runs = strtoull(argv[++n], NULL, 0);
+        else if (!strcmp(argv[n], "--mirror"))
+            current.mirror = true;
         else if (!strcmp(argv[n], "--verbose"))
             verbose = true;
         else
-            return fprintf(stderr, "usage: fuzz_diff [--engine NAME] [--seed N] [--runs N] "
-                                   "[--verbose]\n"),
+            return fprintf(stderr, "usage: fuzz_diff [--engine NAME] [--mirror] [--seed N] "
+                                   "[--runs N] [--verbose]\n"),
                    2;
     }
     const struct engine_ops *ops = engine_find(current.engine);

@@ -441,6 +441,13 @@ static void general_registers(struct fuzz_guest *g, struct rng *r)
         v->rflags |= FLAG_VM | (one_in(r, 8) ? rnd(r) & (FLAG_VIF | FLAG_VIP) : 0);
 }
 
+/* Where Linux has user memory. */
+static u64 program_base(struct rng *r)
+{
+    static const u64 base[] = {0, 0x555555400000, 0x7ffff7000000, 0x7fffffe00000};
+    return base[rnd_below(r, ARRAY_SIZE(base))];
+}
+
 void fuzz_state(struct fuzz_guest *g, struct rng *r)
 {
     struct vcpu *v = g->v;
@@ -452,6 +459,8 @@ void fuzz_state(struct fuzz_guest *g, struct rng *r)
     if (g->mode == FUZZ_LONG64)
         g->base =
             one_in(r, 2) ? 0 : (u64)((i64)(rnd(r) << 37) >> 16); /* a canonical multiple of 2 MiB */
+    if (g->mode == FUZZ_LONG64 && g->programs)
+        g->base = program_base(r);
     v->cpl = g->mode == FUZZ_V86 || (g->mode >= FUZZ_PROT32 && one_in(r, 2)) ? 3 : 0;
     g->user_handlers = v->cpl == 3 && one_in(r, 8);
     tables_and_tasks(g, r);
