@@ -5,6 +5,7 @@
  * instruction and raises the guest's fault.
  */
 #include "engine/bt/trans.h"
+#include "engine/sem/sem_fpu.h"
 
 static bool has_operand(const struct insn *i, enum operand_kind kind)
 {
@@ -240,6 +241,25 @@ static void lower_fnstsw_ax(struct trans *t)
     emit_mov_reg(&t->e, 2, H_RAX, H_T0);
 }
 
+/* The host may know bits that the guest's processor does not: with one of these set, C executes it,
+ * and raises the fault. */
+static void lower_ldmxcsr(struct trans *t)
+{
+    struct emit *e = &t->e;
+    struct hmem m, value = hmem_vcpu(BT_AT(operand));
+    struct opcode test = {.size = 4, .code = 0xf7},
+                  ldmxcsr = {.size = 4, .map = MAP_0F, .code = 0xae};
+    mem_access(t, 4, ACCESS_READ, &m);
+    emit_load(e, 4, H_T1, &m);
+    flags_clobber(t);
+    emit_op_reg(e, &test, 0, H_T1);
+    emit32(e, ~fpu_mxcsr_mask(t->v));
+    u8 *from = emit_jcc(e, 5, NULL);
+    cold_new(t, site_new(t, SITE_FAULT, NULL))->from[0] = from;
+    emit_store(e, 4, &value, H_T1);
+    emit_op_mem(e, &ldmxcsr, 2, &value);
+}
+
 static const struct operand *homed_operand(const struct insn *i)
 {
     for (unsigned n = 0; n < i->nopd; n++)
@@ -287,6 +307,8 @@ bool lower_native(struct trans *t)
     emit_fpu_ready(t);
     if (i->op == OP_FNSTSW && i->opd[0].kind == OPD_GPR)
         lower_fnstsw_ax(t);
+    else if (i->op == OP_LDMXCSR || i->op == OP_VLDMXCSR)
+        lower_ldmxcsr(t);
     else
         emit_with_operands(t, i, &o);
     if (t->facts[t->cur].writes != FLAGS_NONE)
