@@ -102,6 +102,30 @@ static bool steps_stack(const struct insn *i)
     }
 }
 
+/* Does a 32-bit operation always write its register, all 64 bits of it? Some processors leave it
+ * alone when there is nothing to do. */
+static bool always_writes(const struct insn *i)
+{
+    switch (i->op) {
+    case OP_BSF:
+    case OP_BSR:
+    case OP_CMPXCHG:
+    case OP_SHLD:
+    case OP_SHRD:
+    case OP_RCL:
+    case OP_RCR:
+        return false;
+    case OP_ROL:
+    case OP_ROR:
+    case OP_SHL:
+    case OP_SHR:
+    case OP_SAR:
+        return i->opd[1].kind == OPD_IMM && i->imm & 31;
+    default:
+        return i->cls == CLASS_IDENT;
+    }
+}
+
 /* Registers whose sets the instruction leaves: parts of a register don't matter, and what is 32
  * bits is small. */
 static u16 left_sets(struct trans *t, const struct insn *i)
@@ -113,7 +137,8 @@ static u16 left_sets(struct trans *t, const struct insn *i)
     for (unsigned n = 0; n < i->nopd; n++) {
         const struct operand *o = &i->opd[n];
         bool gpr = o->kind == OPD_GPR;
-        if (!(o->access & OPD_WRITE) || !(gpr || o->kind == OPD_GPR8H) || o->size == 8)
+        if (!(o->access & OPD_WRITE) || !(gpr || o->kind == OPD_GPR8H) || o->size == 8 ||
+            (o->size == 4 && !always_writes(i)))
             continue;
         put(&left, o->reg, false);
         if (o->size < 4 || !gpr)
