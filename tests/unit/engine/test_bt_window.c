@@ -44,7 +44,9 @@ static int setup(void **state)
         put64(tm, (u64)frame[n] << PAGE_SHIFT, 100 + n);
     }
     tlb_flush_all(tm->v);
+    static struct bt bt = {.several = true}; /* so it gets no mirror */
     bt_cpu(tm->v)->v = tm->v;
+    bt_cpu(tm->v)->bt = &bt;
     spans_create(tm->v);
     tm->v->tlb_flushed = spans_flush;
     grow_old(tm);
