@@ -12,9 +12,8 @@
 #include "engine/sem/sem_exec.h"
 #include "mem/access.h"
 
-#define MIRROR_NOT_SHOWN                                                                           \
-    16 /* misses of the mirror that one counts for which could not be shown                        \
-        */
+/* Misses of the mirror that one counts for which could not be shown. */
+#define MIRROR_NOT_SHOWN 16
 
 #define LAHF_FLAGS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF)
 

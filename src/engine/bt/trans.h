@@ -106,8 +106,7 @@ struct trans {
     u16 late_fop;
     bool fpu_ready; /* the guest's FPU state is in the host's registers */
     bool written;   /* a store of the current instruction is to be looked at (several vCPUs) */
-    u16 small,
-        in[MIRROR_REGIONS]; /* 64-bit guest registers that are known to be so (mem_mirror.c) */
+    u16 small, in[MIRROR_REGIONS]; /* sets of 64-bit guest registers (mem_mirror.c) */
     bool ended;
 
     unsigned sides, colds, detours;
