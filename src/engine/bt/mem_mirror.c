@@ -141,7 +141,7 @@ static u16 left_sets(struct trans *t, const struct insn *i)
             (o->size == 4 && !always_writes(i)))
             continue;
         put(&left, o->reg, false);
-        if (o->size < 4 || !gpr)
+        if (o->size < 4)
             continue;
         t->small |= (u16)BIT(o->reg);
         for (unsigned region = 0; region < MIRROR_REGIONS; region++)
@@ -169,10 +169,10 @@ void mirror_follow(struct trans *t)
     t->small &= (u16)~left;
     for (unsigned n = 0; n < MIRROR_REGIONS; n++) {
         t->in[n] &= (u16)~left;
-        if (one && left & BIT(to->reg))
+        if (one)
             put(&t->in[n], to->reg, in[n]);
     }
-    if (one && left & BIT(to->reg))
+    if (one)
         put(&t->small, to->reg, small);
 }
 
@@ -316,26 +316,21 @@ static struct hmem operand_64(struct trans *t, const struct request *r)
         return constant_operand(t, a);
     unsigned region = likely_region(t, a);
     bool sum = homed(a->base) || homed(a->index) || !has_all(t->small, a->index);
-    bool checked = !sum && has_all(in_region(t, region), a->base);
     if (sum) {
         flags_clobber(t);
         emit_lin(t, a, H_T1, 0);
         compare(t, r, region, H_T1);
-    } else if (!checked) {
-        if (a->base == REG_NONE) /* an index that is small */
-            region = REGION_LOW;
-        else
-            compare(t, r, region, host_reg(a->base));
-        if (a->base != REG_NONE)
-            t->in[region] |= (u16)BIT(a->base);
+    } else if (a->base == REG_NONE) { /* an index that is small */
+        region = REGION_LOW;
+    } else if (!has_all(in_region(t, region), a->base)) {
+        compare(t, r, region, host_reg(a->base));
+        put(&t->in[region], a->base, true);
     }
     if (region == REGION_LOW)
         return sum ? hmem_base(H_T1, 0) : guest_operand(a);
-    if (!sum && a->index != REG_NONE)
-        emit_lin(t, a, H_T1, 0);
     load_addend(t, region);
     struct hmem m = hmem_sum(H_T0, H_T1, 0);
-    if (!sum && a->index == REG_NONE)
+    if (!sum)
         host_operand(t, a, true, &m);
     return m;
 }
