@@ -227,8 +227,8 @@ static void compare(bool wide, bool several, const struct place *place, unsigned
     }
 }
 
-/* High addresses are 64-bit constants, low ones are not and have no room for others. Code of the
- * upper half is not cloned. */
+/* High addresses are 64-bit constants, low ones are not and have no room for others. Code of the upper
+ * half is not cloned. */
 static const struct place wide_places[] = {
     {0x7f0000000000 + (100ULL << 21) + CODE_AT, false},
     {0x7f0000000000 + (123ULL << 21) + CODE_AT, true},

@@ -392,8 +392,9 @@ static void test_decimal_against_host(void **state)
 static void test_all_executed(void **state)
 {
     static const u16 elsewhere[] = {
-        OP_DAA, OP_DAS,   OP_AAA,    OP_AAS,  OP_AAM,   OP_AAD,   OP_SALC,  OP_BOUND,  OP_PUSH,
-        OP_POP, OP_PUSHA, OP_PUSHAD, OP_POPA, OP_POPAD, OP_ENTER, OP_LEAVE, OP_RDRAND, OP_RDSEED,
+        OP_DAA,   OP_DAS,   OP_AAA,    OP_AAS,    OP_AAM,         OP_AAD,  OP_SALC,
+        OP_BOUND, OP_PUSH,  OP_POP,    OP_PUSHA,  OP_PUSHAD,      OP_POPA, OP_POPAD,
+        OP_ENTER, OP_LEAVE, OP_RDRAND, OP_RDSEED,
     };
     static const u16 rows[] = {
 #define INSN(mnemonic, sem, class, flags) OP_##mnemonic,

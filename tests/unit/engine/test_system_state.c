@@ -409,13 +409,20 @@ static void test_undefined(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_popf),      TEST(test_vme),
-        TEST(test_cr_checks), TEST(test_enter_long_mode),
-        TEST(test_pdptes),    TEST(test_debug_registers),
-        TEST(test_msrs),      TEST(test_tsc),
-        TEST(test_kvmclock),  TEST(test_cpuid),
-        TEST(test_syscall),   TEST(test_sysenter),
-        TEST(test_ports),     TEST(test_undefined),
+        TEST(test_popf),
+        TEST(test_vme),
+        TEST(test_cr_checks),
+        TEST(test_enter_long_mode),
+        TEST(test_pdptes),
+        TEST(test_debug_registers),
+        TEST(test_msrs),
+        TEST(test_tsc),
+        TEST(test_kvmclock),
+        TEST(test_cpuid),
+        TEST(test_syscall),
+        TEST(test_sysenter),
+        TEST(test_ports),
+        TEST(test_undefined),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
