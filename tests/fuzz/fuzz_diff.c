@@ -356,6 +356,15 @@ static void create(struct side *s, struct timebase *time, const struct engine_op
     s->guest.programs = current.mirror;
 }
 
+/* Both machines end; returns how often the translator missed the mirror. */
+static u64 destroy(void)
+{
+    u64 misses = tested.guest.v->stats.count[STAT_BT_MIRROR_MISSES];
+    fuzz_guest_destroy(&reference.guest);
+    fuzz_guest_destroy(&tested.guest);
+    return misses;
+}
+
 static int run_all(const struct engine_ops *ops, u64 seed, u64 runs, bool verbose)
 {
     struct timebase time;
@@ -363,11 +372,8 @@ static int run_all(const struct engine_ops *ops, u64 seed, u64 runs, bool verbos
     timebase_init(&time);
     for (u64 n = 0; n < runs; n++) {
         if (n % MACHINE_RUNS == 0) {
-            if (n) {
-                misses += tested.guest.v->stats.count[STAT_BT_MIRROR_MISSES];
-                fuzz_guest_destroy(&reference.guest);
-                fuzz_guest_destroy(&tested.guest);
-            }
+            if (n)
+                misses += destroy();
             create(&reference, &time, &engine_interp);
             create(&tested, &time, ops);
         }
@@ -376,9 +382,7 @@ static int run_all(const struct engine_ops *ops, u64 seed, u64 runs, bool verbos
             return 1;
         left_out += !result;
     }
-    misses += tested.guest.v->stats.count[STAT_BT_MIRROR_MISSES];
-    fuzz_guest_destroy(&reference.guest);
-    fuzz_guest_destroy(&tested.guest);
+    misses += destroy();
     printf(
         "ok fuzz_diff: %s, %llu programs from seed %llu, %llu of them left out, %llu steps, %llu "
         "misses of the mirror\n",

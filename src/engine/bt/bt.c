@@ -267,7 +267,7 @@ static int bt_attach(void *engine, struct vcpu *v, struct error *err)
     b->v = v;
     b->chain = true;
     b->no_rip = make_no_rip();
-    b->mirror_space = ~0ULL;
+    b->mirror_space = NO_SPACE;
     forget_kicks(b);
     memset(b->jump_logged, 0xff, sizeof(b->jump_logged)); /* all are to be cleared */
     int rc = native_create(v, err);
@@ -551,9 +551,10 @@ static struct fragment *find_or_make(struct vcpu *v, u64 gpa, u64 gpa2, enum ful
     return make(v, gpa, gpa2, extend);
 }
 
-/* The mirror came or went between the two, so the one does not always lead to the other. */
-static bool both_mirrored(const struct tcache *tc, const struct fragment *a,
-                          const struct fragment *b)
+/* Else the mirror came or went between the two, so that the one does not always lead to the other.
+ */
+static bool mirrored_alike(const struct tcache *tc, const struct fragment *a,
+                           const struct fragment *b)
 {
     return !((tc->key[a->key].bits ^ tc->key[b->key].bits) & KEY_MIRROR);
 }
@@ -568,7 +569,7 @@ struct fragment *bt_find(struct vcpu *v)
     u64 lin = sem_code_lin(v), gpa = lin_exec_gpa(v, lin), gpa2 = second_gpa(v, lin, gpa);
     pthread_mutex_lock(&tc->lock);
     struct fragment *f = find_or_make(v, gpa, gpa2, &full);
-    if (f && b->left && b->chain && f->settled && both_mirrored(tc, b->left->from, f) &&
+    if (f && b->left && b->chain && f->settled && mirrored_alike(tc, b->left->from, f) &&
         tcache_link(tc, b->left, f, tlb_exec_signature(lin, gpa)))
         stat_inc(&v->stats, STAT_BT_LINKS);
     pthread_mutex_unlock(&tc->lock);

@@ -289,6 +289,7 @@ struct space {
     i64 credit; /* of these, what making windows may take */
 };
 #define BT_SPACES 64
+#define NO_SPACE  (~0ULL) /* as the page of CR3 */
 
 #define BT_SLOTS       16
 #define BT_SITE_INSNS  1024
@@ -343,7 +344,8 @@ struct bt_cpu {
     u64 code_mask;    /* of the page of the last store */
     u64 scratch;      /* where the thunks jump to */
     u64 operand;      /* of an instruction with two memory accesses */
-    u64 mirror_space; /* the page of CR3 whose address space the mirror shows; else no such */
+    u64 mirror_space; /* the page of CR3 of the address space that the mirror is used for, or
+                         NO_SPACE */
     struct mirror_region mirror_region[MIRROR_REGIONS];
     u64 slot[BT_SLOTS]; /* host minus linear address of pages checked by a group's first access */
     u8 fp_live;         /* the host's FPU registers hold the guest's state */
@@ -479,6 +481,8 @@ struct space *space_of(struct bt_cpu *b, u64 cr3);
  * it so without the guest's noticing: A and D bits are set, and what is written is not code; else
  * -1. */
 i64 window_page(struct vcpu *v, u64 lin, bool write);
+/* Maps pages of RAM, or of devices' memory, once more, at this address of the host's. */
+bool window_map(struct vcpu *v, void *at, u64 ram, u32 pages, bool write);
 
 /* --- mirror.c --- */
 

@@ -15,6 +15,7 @@
  */
 #include <sys/mman.h>
 
+#include "base/huge.h"
 #include "base/lowmem.h"
 #include "base/timebase.h"
 #include "engine/bt/tcache.h"
@@ -34,7 +35,6 @@ const struct mirror_region mirror_regions[MIRROR_REGIONS] = {
 
 #define PAGES      16384
 #define HASH_SLOTS (2 * PAGES)
-#define NOBODY     (~0ULL) /* as CR3's page */
 #define PENDING    16
 
 #define BLOCK_LEAST 8
@@ -49,7 +49,7 @@ struct shown {
 struct mirror {
     u64 end;              /* of what is kept free */
     bool wide;            /* 64-bit code may have it: its addresses may be a little less than 0 */
-    u64 space;            /* CR3's page, or NOBODY */
+    u64 space;            /* CR3's page, or NO_SPACE */
     unsigned others;      /* interrupts that found another one's user code since it was last seen */
     bool changed;         /* there was a flush since all was compared */
     u64 wait;             /* host's TSC: not to be compared again before that */
@@ -71,15 +71,14 @@ static struct mirror *create(void)
     u64 end = lowmem_keep(ALL_REGIONS) ? ALL_REGIONS : lowmem_keep(FIRST_4_GIB) ? FIRST_4_GIB : 0;
     if (!end)
         return NULL;
-    struct mirror *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (m == MAP_FAILED) {
+    struct mirror *m = huge_create(sizeof(*m));
+    if (!m) {
         lowmem_give_back(end);
         return NULL;
     }
     m->end = end;
     m->wide = end == ALL_REGIONS && !lowmem_upper_readable();
-    m->space = NOBODY;
+    m->space = NO_SPACE;
     return m;
 }
 
@@ -90,9 +89,9 @@ void mirror_destroy(struct vcpu *v)
     if (!m)
         return;
     b->mirror = NULL;
-    b->mirror_space = NOBODY;
+    b->mirror_space = NO_SPACE;
     lowmem_give_back(m->end);
-    munmap(m, sizeof(*m));
+    huge_destroy(m, sizeof(*m));
 }
 
 /* --- what is shown --- */
@@ -217,7 +216,7 @@ static void compare_pending(struct vcpu *v, struct mirror *m)
 static void suspend_if_poor(struct bt_cpu *b, const struct space *space)
 {
     if (space->credit < 0)
-        b->mirror_space = NOBODY;
+        b->mirror_space = NO_SPACE;
 }
 
 /* An address space may have code of several modes. */
@@ -247,7 +246,7 @@ bool mirror_holds(struct vcpu *v)
     m->wait = end + TUNE_BT_MIRROR_SHARE * (end - start);
     space->credit -= (i64)(end - start);
     suspend_if_poor(b, space);
-    return b->mirror_space != NOBODY;
+    return b->mirror_space != NO_SPACE;
 }
 
 /* --- flushes --- */
@@ -298,12 +297,9 @@ struct run {
 
 static bool map_run(struct vcpu *v, struct mirror *m, const struct run *r)
 {
-    const int flags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
-    int prot = r->write ? PROT_READ | PROT_WRITE : PROT_READ;
     if (!r->pages)
         return true;
-    if (mmap(host(r->page), (u64)r->pages << PAGE_SHIFT, prot, flags, guestmem_fd(v->tlb->mem),
-             (off_t)r->ram << PAGE_SHIFT) == MAP_FAILED)
+    if (!window_map(v, host(r->page), r->ram, r->pages, r->write))
         return false;
     m->maps++;
     for (u32 n = 0; n < r->pages; n++)
@@ -421,6 +417,6 @@ void mirror_sample(struct vcpu *v, const struct space *space)
         return;
     if (has)
         b->mirror_space = m->space;
-    else if (!m || m->space == NOBODY || ++m->others >= TUNE_BT_MIRROR_PATIENCE)
+    else if (!m || m->space == NO_SPACE || ++m->others >= TUNE_BT_MIRROR_PATIENCE)
         mirror_give(v);
 }

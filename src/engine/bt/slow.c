@@ -285,10 +285,11 @@ static enum miss look_into_mirror(struct vcpu *v, struct site *s, u32 *error)
     bool write = s->access & ACCESS_WRITE, shown = false;
     enum miss miss = refill(v, s, error);
     stat_inc(&v->stats, STAT_BT_MIRROR_MISSES);
-    if (miss != MISS_FAULTS && !s->outside)
+    if (miss != MISS_FAULTS && !s->outside) {
         shown = mirror_show(v, lin, write);
-    if (miss != MISS_FAULTS && !s->outside && (lin ^ last) & PAGE_MASK)
-        shown |= mirror_show(v, last, write);
+        if ((lin ^ last) & PAGE_MASK)
+            shown |= mirror_show(v, last, write);
+    }
     s->misses = (u8)(s->misses + (shown ? 1 : MIRROR_NOT_SHOWN));
     if (s->misses >= TUNE_BT_MIRROR_MISSES)
         leave_mirror(v, s, lin);

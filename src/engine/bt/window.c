@@ -219,19 +219,23 @@ i64 window_page(struct vcpu *v, u64 lin, bool write)
     return (i64)n;
 }
 
+bool window_map(struct vcpu *v, void *at, u64 ram, u32 pages, bool write)
+{
+    const int flags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
+    int prot = write ? PROT_READ | PROT_WRITE : PROT_READ;
+    return mmap(at, (u64)pages << PAGE_SHIFT, prot, flags, guestmem_fd(v->tlb->mem),
+                (off_t)(ram << PAGE_SHIFT)) != MAP_FAILED;
+}
+
 /* Maps `pages` pages of RAM from `ram` on at page `first` of the window. */
 static bool show(struct vcpu *v, struct window *one, u32 first, u64 ram, u32 pages)
 {
     struct windows *w = bt_cpu(v)->windows;
     struct space *space = space_of(bt_cpu(v), v->cr3);
-    const int flags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
     u64 start = host_tsc();
     if (space->credit < 0 || !has_maps(v, w))
         return false;
-    void *p =
-        mmap(one->host + ((u64)first << PAGE_SHIFT), (u64)pages << PAGE_SHIFT,
-             PROT_READ | PROT_WRITE, flags, guestmem_fd(v->tlb->mem), (off_t)(ram << PAGE_SHIFT));
-    if (p == MAP_FAILED)
+    if (!window_map(v, one->host + ((u64)first << PAGE_SHIFT), ram, pages, true))
         return false;
     for (u32 n = 0; n < pages; n++) {
         if (one->shown[first + n]) /* perhaps another process has this CR3 now */

@@ -439,12 +439,21 @@ static void compare_data(const struct pair *p)
                             p->tm[1]->ram + ((u64)frame[n] << PAGE_SHIFT), PAGE_SIZE);
 }
 
+/* From fresh data on; that is compared, too. */
+static void compare_run(struct pair *p, const u8 *from, const u8 *to)
+{
+    put(p, from, to);
+    fill(p);
+    compare(p, true);
+    compare_data(p);
+}
+
+#define COMPARE_RUN(p, name) compare_run(p, code_##name, code_##name##_end)
+
 static void test_low(void **state)
 {
     struct pair *p = *state;
-    fill(p);
-    COMPARE(p, low, true);
-    compare_data(p);
+    COMPARE_RUN(p, low);
     assert_true(misses(p) > 0);
     assert_int_equal(stat(&p->rig[0], STAT_BT_ADAPT_UNMIRRORED), 0);
 }
@@ -504,10 +513,7 @@ static void test_mixtures(void **unused)
                                                                        : 0);
         }
         const u8 *const *c = code[round % ARRAY_SIZE(code)];
-        put(p, c[0], c[1]);
-        fill(p);
-        compare(p, true);
-        compare_data(p);
+        compare_run(p, c[0], c[1]);
         teardown(&state);
     }
 }
@@ -515,18 +521,14 @@ static void test_mixtures(void **unused)
 static void test_border(void **state)
 {
     struct pair *p = *state;
-    fill(p);
-    COMPARE(p, border, true);
-    compare_data(p);
+    COMPARE_RUN(p, border);
 }
 
 static void test_32_bits(void **state)
 {
     struct pair *p = *state;
     p->code = ATTR_CODE32;
-    fill(p);
-    COMPARE(p, flat, true);
-    compare_data(p);
+    COMPARE_RUN(p, flat);
     assert_true(misses(p) > 0);
     assert_int_equal(stat(&p->rig[0], STAT_BT_ADAPT_UNMIRRORED), 0);
     COMPARE(p, wraps, true);
@@ -567,10 +569,7 @@ static void test_walks(void **unused)
         struct pair *p = state;
         for (unsigned n = 0; n < 2; n++)
             set_page(p->tm[n], 1, k & 1 ? FLAGS & ~2 : 0);
-        put(p, code[k / 2][0], code[k / 2][1]);
-        fill(p);
-        compare(p, true);
-        compare_data(p);
+        compare_run(p, code[k / 2][0], code[k / 2][1]);
         teardown(&state);
     }
 }
