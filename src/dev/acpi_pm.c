@@ -238,7 +238,12 @@ void acpi_pm_destroy(struct acpi_pm *pm)
 int acpi_pm_attach(struct acpi_pm *pm, struct port_bus *bus, struct error *err)
 {
     int rc = portbus_add(bus, PC_PM_BASE, PC_PM_SIZE, &pm_ops, pm, NULL, true, err);
-    return rc ? rc : portbus_add(bus, PC_SMI_CMD, 2, &smi_ops, pm, NULL, false, err);
+    if (rc == 0)
+        rc = portbus_add(bus, PC_SMI_CMD, 2, &smi_ops, pm, NULL, false, err);
+    if (rc == 0)
+        port_show_counter(bus, PC_PM_BASE + REG_TIMER,
+                          (struct port_counter){ACPI_PM_TIMER_HZ, TIMER_MASK});
+    return rc;
 }
 
 void acpi_pm_reset(struct acpi_pm *pm)

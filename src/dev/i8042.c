@@ -63,6 +63,7 @@ enum controller_command {
 struct i8042 {
     struct power power;
     struct wire irq_keyboard, irq_aux;
+    struct port_bus *bus; /* NULL: not attached */
     pthread_mutex_t lock;
     struct ps2_keyboard *keyboard;
     struct ps2_mouse *mouse;
@@ -148,10 +149,20 @@ static void i8042_lock(void *ctx)
     pthread_mutex_lock(&k->lock);
 }
 
+static u8 read_status(const struct i8042 *k)
+{
+    u8 status = k->status | STATUS_UNLOCKED;
+    if (k->out_full)
+        status |= STATUS_OUT_FULL | (k->out_aux ? STATUS_AUX : 0);
+    return status;
+}
+
 static void i8042_unlock(void *ctx)
 {
     struct i8042 *k = ctx;
     fill_output(k);
+    if (k->bus)
+        port_show(k->bus, PC_I8042_CMD, read_status(k));
     wire_level(&k->irq_keyboard, k->out_full && !k->out_aux && (k->ram[0] & CTR_KBD_INT));
     wire_level(&k->irq_aux, k->out_full && k->out_aux && (k->ram[0] & CTR_AUX_INT));
     pthread_mutex_unlock(&k->lock);
@@ -274,14 +285,6 @@ static u8 read_data(struct i8042 *k)
     wire_level(&k->irq_keyboard, false);
     wire_level(&k->irq_aux, false);
     return k->out;
-}
-
-static u8 read_status(const struct i8042 *k)
-{
-    u8 status = k->status | STATUS_UNLOCKED;
-    if (k->out_full)
-        status |= STATUS_OUT_FULL | (k->out_aux ? STATUS_AUX : 0);
-    return status;
 }
 
 /* Talking to the keyboard switches its port on. */
@@ -407,5 +410,12 @@ void i8042_destroy(struct i8042 *k)
 int i8042_attach(struct i8042 *k, struct port_bus *bus, struct error *err)
 {
     int rc = portbus_add(bus, PC_I8042_DATA, 1, &i8042_ops, k, NULL, false, err);
-    return rc ? rc : portbus_add(bus, PC_I8042_CMD, 1, &i8042_ops, k, NULL, false, err);
+    if (rc == 0)
+        rc = portbus_add(bus, PC_I8042_CMD, 1, &i8042_ops, k, NULL, false, err);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&k->lock);
+    k->bus = bus;
+    i8042_unlock(k);
+    return 0;
 }

@@ -62,7 +62,8 @@ struct i8237 {
     pthread_mutex_t lock;
     struct channel channel[CHANNELS];
     struct controller controller[2];
-    u8 pages[16]; /* as last written, for those that are no channel's, too */
+    u8 pages[16];         /* as last written, for those that are no channel's, too */
+    struct port_bus *bus; /* NULL: not attached */
 };
 
 /* Page registers at PC_DMA_PAGE + i, in the order of channels. */
@@ -273,6 +274,12 @@ static void dma_out(void *ctx, u16 port, u32 value, unsigned size)
         call_devices(d, ctl == d->controller ? 0 : 4);
 }
 
+static void show_page(struct i8237 *d, unsigned n)
+{
+    if (d->bus && n)
+        port_show(d->bus, (u16)(PC_DMA_PAGE + n), d->pages[n]);
+}
+
 static u32 page_in(void *ctx, u16 port, unsigned size)
 {
     struct i8237 *d = ctx;
@@ -292,6 +299,7 @@ static void page_out(void *ctx, u16 port, u32 value, unsigned size)
     for (unsigned n = 0; n < CHANNELS; n++)
         if (PC_DMA_PAGE + page_of_channel[n] == port)
             d->channel[n].page = (u8)value;
+    show_page(d, port - PC_DMA_PAGE);
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -308,6 +316,8 @@ void i8237_reset(struct i8237 *d)
         *c = (struct channel){.ready = c->ready, .ready_ctx = c->ready_ctx};
     }
     memset(d->pages, 0, sizeof(d->pages));
+    for (unsigned n = 0; n < ARRAY_SIZE(d->pages); n++)
+        show_page(d, n);
     master_clear(&d->controller[0]);
     master_clear(&d->controller[1]);
     pthread_mutex_unlock(&d->lock);
@@ -337,9 +347,12 @@ int i8237_attach(struct i8237 *d, struct port_bus *bus, struct error *err)
 {
     int rc;
     if ((rc = portbus_add(bus, PC_DMA1, 16, &dma_ops, d, NULL, false, err)) < 0 ||
-        (rc = portbus_add(bus, PC_DMA2, 32, &dma_ops, d, NULL, false, err)) < 0)
+        (rc = portbus_add(bus, PC_DMA2, 32, &dma_ops, d, NULL, false, err)) < 0 ||
+        (rc = portbus_add(bus, PC_DMA_PAGE + 1, 15, &page_ops, d, NULL, false, err)) < 0)
         return rc;
-    return portbus_add(bus, PC_DMA_PAGE + 1, 15, &page_ops, d, NULL, false, err);
+    d->bus = bus;
+    i8237_reset(d);
+    return 0;
 }
 
 void i8237_connect(struct i8237 *d, unsigned channel, void (*ready)(void *ctx), void *ctx)

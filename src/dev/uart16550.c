@@ -66,6 +66,8 @@ enum uart_reg {
 struct uart16550 {
     struct chardev *chr;
     struct wire irq;
+    struct port_bus *bus; /* NULL: not attached */
+    u16 base;
     pthread_mutex_t tx_lock; /* order of transmitted bytes; taken before lock */
     pthread_mutex_t lock;
     u8 ier, fcr, lcr, mcr, msr, scr;
@@ -140,6 +142,24 @@ static bool uart_listens(const struct uart16550 *u)
            u->rx_count < rx_capacity(u);
 }
 
+/* LSR without what reading it does. */
+static u8 uart_lsr(const struct uart16550 *u)
+{
+    return LSR_TX_IDLE | (u->rx_count ? LSR_DATA : 0) | (u->overrun ? LSR_OVERRUN : 0);
+}
+
+/* LSR is shown while a guest waits for input with it, as reading it does nothing then. */
+static void uart_show_lsr(struct uart16550 *u)
+{
+    u16 port = (u16)(u->base + REG_LSR);
+    if (!u->bus)
+        return;
+    if (u->polls >= LISTEN_POLLS && !u->overrun)
+        port_show(u->bus, port, uart_lsr(u));
+    else
+        port_hide(u->bus, port);
+}
+
 /* Drops the lock, then pulls the wire and calls for input as the new state demands. OUT2 does not
  * gate the interrupt, though it does on a PC's board: small systems don't set it. */
 static void uart_unlock(struct uart16550 *u)
@@ -147,6 +167,7 @@ static void uart_unlock(struct uart16550 *u)
     bool ready = u->starved && uart_listens(u);
     if (ready)
         u->starved = false;
+    uart_show_lsr(u);
     wire_level(&u->irq, uart_cause(u) != IIR_NONE);
     pthread_mutex_unlock(&u->lock);
     wire_flush(&u->irq);
@@ -181,7 +202,7 @@ static void uart_update_lines(struct uart16550 *u)
 
 static u8 uart_read_lsr(struct uart16550 *u)
 {
-    u8 lsr = LSR_TX_IDLE | (u->rx_count ? LSR_DATA : 0) | (u->overrun ? LSR_OVERRUN : 0);
+    u8 lsr = uart_lsr(u);
     u->overrun = false;
     if (u->polls < LISTEN_POLLS)
         u->polls++;
@@ -378,5 +399,12 @@ void uart16550_destroy(struct uart16550 *u)
 int uart16550_attach(struct uart16550 *u, struct port_bus *bus, u16 base, struct error *err)
 {
     assert(base % 8 == 0);
-    return portbus_add(bus, base, 8, &uart_ops, u, NULL, false, err);
+    int rc = portbus_add(bus, base, 8, &uart_ops, u, NULL, false, err);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&u->lock);
+    u->bus = bus;
+    u->base = base;
+    uart_unlock(u);
+    return 0;
 }

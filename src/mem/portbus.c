@@ -1,6 +1,7 @@
 /*
  * The port bus: for each of the 64 Ki ports the number of the range that owns it, so a lookup is
- * one load. It is read without locks; ranges that move change it byte by byte under one.
+ * one load. It is read without locks; ranges that move change it byte by byte under one. Beside it
+ * lies what ports show whose reads have no effect: values that devices keep up to date.
  */
 #include "mem/portbus.h"
 
@@ -25,6 +26,8 @@ struct port_range {
 
 struct port_bus {
     _Atomic u8 owner[PORTS];
+    _Atomic u16 shown[PORTS];
+    struct port_counter counter;
     struct port_range range[MAX_RANGES];
     unsigned nranges;
     pthread_mutex_t lock; /* of moves */
@@ -36,6 +39,8 @@ int portbus_create(struct port_bus **out, struct error *err)
     if (!*out)
         return error_errno(err, ENOMEM, "port bus");
     (*out)->nranges = 1;
+    for (unsigned port = 0; port < PORTS; port++)
+        port_show(*out, (u16)port, 0xff);
     pthread_mutex_init(&(*out)->lock, NULL);
     return 0;
 }
@@ -45,6 +50,16 @@ void portbus_destroy(struct port_bus *bus)
     if (bus)
         pthread_mutex_destroy(&bus->lock);
     free(bus);
+}
+
+/* 0: nobody. */
+static void set_owner(struct port_bus *bus, unsigned port, u8 owner)
+{
+    if (owner)
+        port_hide(bus, (u16)port);
+    bus->owner[port] = owner;
+    if (!owner)
+        port_show(bus, (u16)port, 0xff);
 }
 
 static bool is_full(const struct port_bus *bus, unsigned first, unsigned count)
@@ -62,7 +77,7 @@ int portbus_add(struct port_bus *bus, u16 first, unsigned count, const struct po
             return error_set(err, EBUSY, "port %#x belongs to two devices", first + i);
     }
     for (unsigned i = 0; i < count; i++)
-        bus->owner[first + i] = (u8)bus->nranges;
+        set_owner(bus, first + i, (u8)bus->nranges);
     bus->range[bus->nranges++] =
         (struct port_range){.ops = ops, .ctx = ctx, .lock = lock, .wide = wide};
     return 0;
@@ -88,7 +103,7 @@ static void remove_range(struct port_range *r)
 {
     for (unsigned i = r->first; i < PORTS && i < r->first + r->count; i++)
         if (r->bus->owner[i] == number_of(r))
-            r->bus->owner[i] = 0;
+            set_owner(r->bus, i, 0);
 }
 
 void port_range_remove(struct port_range *r)
@@ -105,7 +120,7 @@ void port_range_place(struct port_range *r, u16 first)
     r->first = first;
     for (unsigned i = first; i < PORTS && i < first + r->count; i++)
         if (!r->bus->owner[i])
-            r->bus->owner[i] = number_of(r);
+            set_owner(r->bus, i, number_of(r));
     pthread_mutex_unlock(&r->bus->lock);
 }
 
@@ -165,4 +180,30 @@ void port_out(struct port_bus *bus, u16 port, u32 value, unsigned size)
     r->ops->out(r->ctx, port_for(r, port), value & (u32)size_mask(size), size);
     if (r->lock)
         pthread_mutex_unlock(r->lock);
+}
+
+const _Atomic u16 *port_shown(const struct port_bus *bus)
+{
+    return bus->shown;
+}
+
+void port_show(struct port_bus *bus, u16 port, u8 value)
+{
+    bus->shown[port] = PORT_SHOWS_BYTE | value;
+}
+
+void port_hide(struct port_bus *bus, u16 port)
+{
+    bus->shown[port] = 0;
+}
+
+void port_show_counter(struct port_bus *bus, u16 port, struct port_counter c)
+{
+    bus->counter = c;
+    bus->shown[port] = PORT_SHOWS_COUNTER;
+}
+
+struct port_counter port_counter(const struct port_bus *bus)
+{
+    return bus->counter;
 }

@@ -39,4 +39,26 @@ void port_range_remove(struct port_range *r);
 u32 port_in(struct port_bus *bus, u16 port, unsigned size);
 void port_out(struct port_bus *bus, u16 port, u32 value, unsigned size);
 
+/* --- ports that an engine's generated code reads by itself --- */
+
+/* What a port shows: 0: ask its device; PORT_SHOWS_BYTE + n: reads of one byte give n and have no
+ * effect; PORT_SHOWS_COUNTER: reads of four bytes give the counter and have no effect. */
+#define PORT_SHOWS_BYTE    0x100
+#define PORT_SHOWS_COUNTER 0x200
+
+/* For each port what it shows. */
+const _Atomic u16 *port_shown(const struct port_bus *bus);
+
+/* For the device that owns a port which doesn't move. What is shown counts from now on for every
+ * CPU. A port without a device always shows ffh. */
+void port_show(struct port_bus *bus, u16 port, u8 value);
+void port_hide(struct port_bus *bus, u16 port);
+
+/* A counter of guest time, of 32 bits at most; there can be one. Before the guest runs. */
+struct port_counter {
+    u32 hz, mask;
+};
+void port_show_counter(struct port_bus *bus, u16 port, struct port_counter c);
+struct port_counter port_counter(const struct port_bus *bus);
+
 #endif

@@ -151,6 +151,7 @@ static const u16 implied_registers[OP_COUNT] = {
     [OP_POPF] = BIT(RSP),
     [OP_POPFD] = BIT(RSP),
     [OP_POPFQ] = BIT(RSP),
+    [OP_IN] = BIT(RAX),
     [OP_RDTSC] = BIT(RAX) | BIT(RDX) | BIT(RCX),
     [OP_RDTSCP] = BIT(RAX) | BIT(RDX) | BIT(RCX),
     [OP_LOOP] = BIT(RCX),

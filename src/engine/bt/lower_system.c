@@ -1,11 +1,13 @@
 /*
  * System instructions that kernels execute all the time, done in translated code on the state in
  * struct vcpu ("in-TC"): the interrupt flag, PUSHF and POPF, reads of segment and control
- * registers, SWAPGS, the time stamp counter. What they can't decide there (an event that has become
- * deliverable, a flag that changes more than itself) they leave to C, before anything is changed.
+ * registers, SWAPGS, the time stamp counter, reads of ports that show what they hold. What they
+ * can't decide there (an event that has become deliverable, a flag that changes more than itself, a
+ * port whose device has to be asked) they leave to C, before anything is changed.
  */
 #include "base/timebase.h"
 #include "engine/bt/trans.h"
+#include "mem/portbus.h"
 
 #define IMAGE_BITS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF)
 
@@ -13,6 +15,14 @@ static bool can_read_cr(const struct trans *t, const struct insn *i)
 {
     unsigned cr = i->opd[1].reg;
     return t->key.cpl == 0 && i->opd[1].kind == OPD_CR && (cr == 0 || (cr >= 2 && cr <= 4));
+}
+
+/* By the permission that the key tells of: neither the TSS nor breakpoints have a say. */
+static bool can_in(const struct trans *t, const struct insn *i)
+{
+    unsigned size = i->opd[0].size;
+    bool counter = port_counter(t->v->machine->ports).hz && t->bt->m->rdtsc == RDTSC_IN_TC;
+    return t->key.bits & KEY_IOPL && (size == 1 || (size == 4 && counter));
 }
 
 /* Is it one of lower_segment.c's? */
@@ -76,6 +86,8 @@ bool can_system(const struct trans *t, const struct insn *i)
     case OP_RDTSC:
     case OP_RDTSCP:
         return t->key.bits & KEY_TSC && t->bt->m->rdtsc != RDTSC_CALLOUT;
+    case OP_IN:
+        return can_in(t, i);
     default:
         return false;
     }
@@ -87,7 +99,7 @@ bool falls_through(const struct trans *t, const struct insn *i)
         return false;
     if (i->op == OP_POP_SEG || (i->op == OP_MOV_SEG && i->opd[0].kind == OPD_SEG))
         return can_quick(t, i) && keeps_key(t, i);
-    return i->cls == CLASS_SYSTEM ? can_system(t, i) : can_string(t, i);
+    return i->cls == CLASS_SYSTEM || i->cls == CLASS_IO ? can_system(t, i) : can_string(t, i);
 }
 
 /* A jump to C, which executes the instruction, if condition cc holds. */
@@ -275,12 +287,40 @@ static void lower_swapgs(struct trans *t)
     emit_store(&t->e, 8, &other, H_T0);
 }
 
+/* RDX = host's TSC - what it was at guest time 0. RAX and T0 are lost. */
+static void emit_time(struct trans *t)
+{
+    struct emit *e = &t->e;
+    emit8(e, 0x0f); /* rdtsc */
+    emit8(e, 0x31);
+    emit_shift_imm(e, SHIFT_SHL, 8, RDX, 32);
+    emit_alu_reg(e, ALU_OR, 8, RDX, RAX);
+    emit_mov_imm(e, H_T0, t->v->machine->time->start_tsc);
+    emit_alu_reg(e, ALU_SUB, 8, RDX, H_T0);
+}
+
+/* RAX, which translated code needs as a register of its own for a moment. */
+static void lend_rax(struct trans *t)
+{
+    struct hmem image = hmem_vcpu(BT_AT(operand));
+    if (t->form == FORM_IMAGE)
+        emit_store(&t->e, 8, &image, H_FLAGS);
+    else
+        image_lost(t);
+}
+
+static void return_rax(struct trans *t)
+{
+    struct hmem image = hmem_vcpu(BT_AT(operand));
+    if (t->form == FORM_IMAGE)
+        emit_load(&t->e, 8, H_FLAGS, &image);
+}
+
 /* EDX:EAX = host's TSC - what it was at guest time 0 + the guest's offset. */
 static void lower_rdtsc(struct trans *t, const struct insn *i)
 {
     struct emit *e = &t->e;
-    struct hmem image = hmem_vcpu(BT_AT(operand)), offset = hmem_vcpu(VCPU_AT(tsc_offset)),
-                aux = hmem_vcpu(VCPU_AT(msr.tsc_aux));
+    struct hmem offset = hmem_vcpu(VCPU_AT(tsc_offset)), aux = hmem_vcpu(VCPU_AT(msr.tsc_aux));
     if (t->bt->m->rdtsc == RDTSC_TRAP) {
         trap_new(t, e->p);
         emit8(e, 0x0f); /* ud2 */
@@ -288,23 +328,78 @@ static void lower_rdtsc(struct trans *t, const struct insn *i)
         return;
     }
     flags_clobber(t);
-    if (t->form == FORM_IMAGE)
-        emit_store(e, 8, &image, H_FLAGS);
-    else
-        image_lost(t);
-    emit8(e, 0x0f); /* rdtsc */
-    emit8(e, 0x31);
-    emit_shift_imm(e, SHIFT_SHL, 8, RDX, 32);
-    emit_alu_reg(e, ALU_OR, 8, RDX, RAX);
-    emit_mov_imm(e, H_T0, t->v->machine->time->start_tsc);
-    emit_alu_reg(e, ALU_SUB, 8, RDX, H_T0);
+    lend_rax(t);
+    emit_time(t);
     emit_alu_load(e, ALU_ADD, 8, RDX, &offset);
     emit_mov_reg(e, 4, H_RAX, RDX);
     emit_shift_imm(e, SHIFT_SHR, 8, RDX, 32);
     if (i->op == OP_RDTSCP)
         emit_load(e, 4, RCX, &aux);
-    if (t->form == FORM_IMAGE)
-        emit_load(e, 8, H_FLAGS, &image);
+    return_rax(t);
+}
+
+/* RDX:RAX = RAX * T0 (/4), or RAX = RDX:RAX / T0 (/6). */
+static void emit_muldiv(struct emit *e, unsigned digit, u64 t0)
+{
+    struct opcode o = {.size = 8, .code = 0xf7};
+    emit_mov_imm(e, H_T0, t0);
+    emit_op_reg(e, &o, digit, H_T0);
+}
+
+/* EAX = the counter, by the same steps as in C: timebase_ns() and ns_to_ticks(). */
+static void emit_counter(struct trans *t, const struct port_counter *c)
+{
+    struct emit *e = &t->e;
+    struct hmem rdx = hmem_vcpu(BT_AT(scratch));
+    struct opcode shrd = {.size = 8, .map = MAP_0F, .code = 0xac};
+    lend_rax(t);
+    emit_store(e, 8, &rdx, RDX);
+    emit_time(t);
+    emit_mov_reg(e, 8, RAX, RDX);
+    emit_muldiv(e, 4, t->v->machine->time->ns_mult);
+    emit_op_reg(e, &shrd, RDX, RAX);
+    emit8(e, 32);
+    emit_muldiv(e, 4, c->hz);
+    emit_muldiv(e, 6, NSEC_PER_SEC);
+    emit_alu_imm(e, ALU_AND, 4, RAX, (i32)c->mask);
+    emit_mov_reg(e, 4, H_RAX, RAX);
+    emit_load(e, 8, RDX, &rdx);
+    return_rax(t);
+}
+
+/* T0 = what the port shows. */
+static void emit_shown(struct trans *t, const struct operand *port, u64 imm)
+{
+    struct emit *e = &t->e;
+    struct hmem shown = hmem_base(H_T1, 0);
+    emit_mov_imm(e, H_T1, (uintptr_t)port_shown(t->v->machine->ports));
+    if (port->kind == OPD_IMM) {
+        shown.disp = (i32)(u8)imm * (i32)sizeof(u16);
+    } else {
+        emit_movzx(e, 2, H_T0, RDX);
+        shown.index = H_T0;
+        shown.scale = 1;
+    }
+    emit_load_zx(e, sizeof(u16), H_T0, &shown);
+}
+
+static void lower_in(struct trans *t, const struct insn *i)
+{
+    struct emit *e = &t->e;
+    struct port_counter counter = port_counter(t->v->machine->ports);
+    struct opcode mov = {.size = 1, .code = 0x8a};
+    flags_clobber(t);
+    emit_shown(t, &i->opd[1], i->imm);
+    if (i->opd[0].size == 4) {
+        emit_alu_imm(e, ALU_CMP, 4, H_T0, PORT_SHOWS_COUNTER);
+        leave_if(t, 5);
+        emit_counter(t, &counter);
+        return;
+    }
+    emit_alu_imm(e, ALU_SUB, 4, H_T0, PORT_SHOWS_BYTE);
+    emit_alu_imm(e, ALU_CMP, 4, H_T0, 0xff);
+    leave_if(t, 7);
+    emit_op_reg(e, &mov, H_RAX, H_T0);
 }
 
 bool lower_system(struct trans *t)
@@ -352,6 +447,9 @@ bool lower_system(struct trans *t)
         break;
     case OP_SWAPGS:
         lower_swapgs(t);
+        break;
+    case OP_IN:
+        lower_in(t, i);
         break;
     default:
         lower_rdtsc(t, i);

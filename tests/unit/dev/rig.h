@@ -108,9 +108,17 @@ static inline u32 rig_random(struct rig *r)
     return (u32)(r->seed >> 33);
 }
 
+/* What a port shows is what its device says, before and after. */
 static inline u32 in8(struct rig *r, unsigned port)
 {
-    return port_in(r->bus, (u16)port, 1);
+    u16 before = port_shown(r->bus)[port];
+    u32 value = port_in(r->bus, (u16)port, 1);
+    u16 after = port_shown(r->bus)[port];
+    if (before & PORT_SHOWS_BYTE)
+        assert_int_equal(before, PORT_SHOWS_BYTE | value);
+    if (before & PORT_SHOWS_BYTE)
+        assert_int_equal(after, before);
+    return value;
 }
 
 static inline u32 in16(struct rig *r, unsigned port)
