@@ -45,29 +45,30 @@ bool can_branch(const struct trans *t, const struct insn *i)
 
 /* --- indirect --- */
 
-/* The target is in a register of the guest or in T1, its place in the jump table in T0. */
-static struct hmem jump_at(const struct trans *t, size_t field)
+/* The target is in a register of the guest or in T1, its place in the jump table in `index`: T0, or
+ * T1. */
+static struct hmem jump_at(const struct trans *t, unsigned index, size_t field)
 {
     struct hmem m = hmem_vcpu(BT_AT(jump) + field +
                               jump_table(t->wide, t->key.ctx, t->f->key) * JUMP_ENTRIES *
                                   sizeof(struct jump_entry));
-    m.index = H_T0;
+    m.index = (u8)index;
     m.scale = 3;
     return m;
 }
 
 _Static_assert(JUMP_SCALE == 8, "jump_at() scales by 8");
 
-/* T0 becomes the place in the jump table of the target, which is in a host register, or C executes
- * the instruction. If the vCPU is kicked it does so, too. */
-static void emit_lookup(struct trans *t, unsigned target)
+/* The place in the jump table of the target, which is in a host register, goes to `index`, or C
+ * executes the instruction. If the vCPU is kicked it does so, too. */
+static void emit_lookup(struct trans *t, unsigned target, unsigned index)
 {
     struct emit *e = &t->e;
     struct hmem mask = hmem_vcpu(BT_AT(jump_mask));
     struct cold *c = cold_new(t, site_new(t, SITE_END, NULL));
-    emit_load(e, 4, H_T0, &mask);
-    emit_alu_reg(e, ALU_AND, 4, H_T0, target);
-    struct hmem tag = jump_at(t, offsetof(struct jump_entry, tag));
+    emit_load(e, 4, index, &mask);
+    emit_alu_reg(e, ALU_AND, 4, index, target);
+    struct hmem tag = jump_at(t, index, offsetof(struct jump_entry, tag));
     if (!t->wide) {
         emit_mov_imm(e, H_T2, jump_tag(false, t->f->key, 0));
         emit_alu_reg(e, ALU_OR, 8, H_T2, target);
@@ -101,9 +102,9 @@ static unsigned load_target(struct trans *t, const struct insn *i)
 
 static void lower_jmp_ind(struct trans *t, const struct insn *i)
 {
-    struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
+    struct hmem target = jump_at(t, H_T0, offsetof(struct jump_entry, target));
     flags_image(t);
-    emit_lookup(t, load_target(t, i));
+    emit_lookup(t, load_target(t, i), H_T0);
     emit_jmp_mem(&t->e, &target);
     t->ended = true;
 }
@@ -132,27 +133,54 @@ static void push_return(struct trans *t, const struct insn *i, const struct hmem
     move_rsp(t, -(i64)i->opsize);
 }
 
-/* The check of the stack comes before the lookup, so that the way from the target to the jump is
+/* Looks the target up and finds the operand for the return address. T1 has the jump's target then.
+ * The check of the stack comes before the lookup, so that the way from the target to the jump is
  * short: wrong guesses of the host are found out sooner. */
+static void look_up_call(struct trans *t, const struct insn *i, struct hmem *m)
+{
+    struct hmem operand = hmem_vcpu(BT_AT(operand));
+    struct hmem target = jump_at(t, H_T0, offsetof(struct jump_entry, target));
+    bool member = has_slot(t, &t->plan[t->cur][1]);
+    if (!member) {
+        stack_access(t, i, m);
+        emit_store(&t->e, 8, &operand, H_T0);
+    }
+    emit_lookup(t, load_target(t, i), H_T0);
+    emit_load(&t->e, 8, H_T1, &target);
+    if (member) {
+        stack_access(t, i, m);
+    } else {
+        emit_load(&t->e, 8, H_T0, &operand);
+        if (!t->wide && !m->guest)
+            mem_lin_at(t, RSP, -(i64)i->opsize, SEG_SS, H_T2);
+    }
+}
+
+/* The same for a target that stays in its register, so that T1 is free for the place in the table.
+ */
+static void look_up_call_reg(struct trans *t, const struct insn *i, struct hmem *m)
+{
+    struct hmem target = jump_at(t, H_T1, offsetof(struct jump_entry, target));
+    stack_access(t, i, m);
+    assert(m->base != H_T1 && m->index != H_T1);
+    emit_lookup(t, host_reg(i->opd[0].reg), H_T1);
+    emit_load(&t->e, 8, H_T1, &target);
+}
+
+static bool target_stays(const struct trans *t, const struct insn *i)
+{
+    const struct operand *o = &i->opd[0];
+    return t->wide && o->kind == OPD_GPR && host_reg(o->reg) != H_NONE;
+}
+
 static void lower_call_ind(struct trans *t, const struct insn *i)
 {
     struct hmem operand = hmem_vcpu(BT_AT(operand)), m;
-    struct hmem target = jump_at(t, offsetof(struct jump_entry, target));
-    bool member = has_slot(t, &t->plan[t->cur][1]);
     flags_image(t);
-    if (!member) {
-        stack_access(t, i, &m);
-        emit_store(&t->e, 8, &operand, H_T0);
-    }
-    emit_lookup(t, load_target(t, i));
-    emit_load(&t->e, 8, H_T1, &target);
-    if (member) {
-        stack_access(t, i, &m);
-    } else {
-        emit_load(&t->e, 8, H_T0, &operand);
-        if (!t->wide && !m.guest)
-            mem_lin_at(t, RSP, -(i64)i->opsize, SEG_SS, H_T2);
-    }
+    if (target_stays(t, i))
+        look_up_call_reg(t, i, &m);
+    else
+        look_up_call(t, i, &m);
     bool kept = short_return(t, i) && !t->written;
     if (!kept)
         emit_store(&t->e, 8, &operand, H_T1);
@@ -182,11 +210,11 @@ static void lower_ret_within(struct trans *t, const struct insn *i)
 
 static void lower_ret(struct trans *t, const struct insn *i)
 {
-    struct hmem m, target = jump_at(t, offsetof(struct jump_entry, target));
+    struct hmem m, target = jump_at(t, H_T0, offsetof(struct jump_entry, target));
     flags_image(t);
     mem_access_at(t, RSP, 0, SEG_SS, i->opsize, ACCESS_READ, &m);
     emit_load_zx(&t->e, i->opsize, H_T1, &m);
-    emit_lookup(t, H_T1);
+    emit_lookup(t, H_T1, H_T0);
     move_rsp(t, (i64)i->opsize + (i64)(i->imm & 0xffff));
     emit_jmp_mem(&t->e, &target);
     t->ended = true;
