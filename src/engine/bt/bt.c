@@ -678,7 +678,7 @@ static bool turn(struct vcpu *v, struct vm_exit *exit)
     if (unlikely(events_due(v))) {
         shadow = v->shadow != 0;
         b->left = NULL;
-        if (v->cpl == 3 && vcpu_events(v) & EVENT_INTR)
+        if (vcpu_events(v) & EVENT_INTR)
             windows_sample(v);
         if (!sem_service_events(v, exit))
             return false;

@@ -377,7 +377,7 @@ struct bt_cpu {
     struct windows *windows; /* of window.c; NULL: none so far */
     struct hot_page hot_page[BT_HOT_PAGES];
     struct space space[BT_SPACES]; /* by page number of cr3 */
-    u64 sampled;                   /* host's TSC at the last such interrupt */
+    u64 sampled;                   /* host's TSC at the last interrupt */
     struct mirror *mirror;         /* of mirror.c; NULL: none */
     bool mirror_refused;           /* by the host */
 };
@@ -468,8 +468,8 @@ void windows_flush(struct vcpu *v, enum tlb_flush what, u64 lin);
 /* The page of RAM at this host address holds code now. True: stretches for writing that were given
  * out before are not valid any more. */
 bool windows_protect(struct vcpu *v, const u8 *page);
-/* An interrupt came in user code. With no fragment running and the cache unlocked; may use the
- * host's FP registers. */
+/* An interrupt comes: the time since the last one counts as user code's if it met that. With no
+ * fragment running and the cache unlocked; may use the host's FP registers. */
 void windows_sample(struct vcpu *v);
 /* Has the address space windows, or may it have some? */
 bool windows_at_hand(struct vcpu *v);

@@ -411,12 +411,12 @@ void mirror_sample(struct vcpu *v, const struct space *space)
     struct bt_cpu *b = bt_cpu(v);
     struct mirror *m = b->mirror;
     bool has = m && m->space == (v->cr3 & PAGE_MASK);
-    if (has)
-        m->others = 0;
+    if (m)
+        m->others = has ? 0 : m->others + 1;
     if (space->time < TUNE_BT_MIRROR_AGE || space->credit < TUNE_BT_MIRROR_CREDIT)
         return;
     if (has)
         b->mirror_space = m->space;
-    else if (!m || m->space == NO_SPACE || ++m->others >= TUNE_BT_MIRROR_PATIENCE)
+    else if (!m || m->space == NO_SPACE || m->others >= TUNE_BT_MIRROR_PATIENCE)
         mirror_give(v);
 }

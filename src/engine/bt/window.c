@@ -182,8 +182,10 @@ void windows_sample(struct vcpu *v)
 {
     struct bt_cpu *b = bt_cpu(v);
     u64 now = host_tsc(), passed = MIN(now - b->sampled, TUNE_BT_WINDOW_SAMPLE);
-    struct space *s = space_of(b, v->cr3);
     b->sampled = now;
+    if (v->cpl != 3)
+        return;
+    struct space *s = space_of(b, v->cr3);
     s->time += passed;
     s->credit += (i64)passed / TUNE_BT_WINDOW_SHARE;
     mirror_sample(v, s);

@@ -24,10 +24,21 @@ static struct space *space(struct test_machine *tm)
     return &bt_cpu(tm->v)->space[(tm->v->cr3 >> PAGE_SHIFT) % BT_SPACES];
 }
 
+/* An interrupt comes in user code. */
+static void sample(struct test_machine *tm)
+{
+    unsigned cpl = tm->v->cpl;
+    tm->v->cpl = 3;
+    windows_sample(tm->v);
+    tm->v->cpl = (u8)cpl;
+}
+
 static void grow_old(struct test_machine *tm)
 {
-    *space(tm) = (struct space){.cr3 = tm->v->cr3, .time = TUNE_BT_WINDOW_AGE};
-    windows_sample(tm->v);
+    *space(tm) = (struct space){.cr3 = tm->v->cr3, .time = 2ULL * TUNE_BT_WINDOW_AGE};
+    windows_sample(tm->v); /* not in user code: nothing happens */
+    assert_null(bt_cpu(tm->v)->windows);
+    sample(tm);
     space(tm)->credit = 1LL << 60;
 }
 
@@ -253,7 +264,7 @@ static void test_scarce(void **state)
         n++;
     assert_in_range(n, 4, 400);
     assert_int_not_equal(bt_cpu(tm->v)->span[load8.span].room, 0);
-    windows_sample(tm->v);
+    sample(tm);
     assert_int_equal(bt_cpu(tm->v)->span[load8.span].room, 0);
     assert_true(windows_stretch(tm->v, USER + 500 * GIB, false, &s));
     assert_int_equal(*(const volatile u64 *)(uintptr_t)(s.start + s.addend), 100);
