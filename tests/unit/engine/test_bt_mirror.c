@@ -14,6 +14,7 @@
 #define TOP      0x7f0000000000ULL /* the same pages, where libraries and stacks are, */
 #define PROGRAM  0x555540000000ULL /* where programs are, */
 #define NOWHERE  0x600000000000ULL /* and where no region is */
+#define ALIAS    0x5d5540000000ULL /* the same pages in another order, where no region is, either */
 #define FLAGS    0x67              /* present, writable, user, accessed, dirty */
 #define PAGES    8
 
@@ -48,7 +49,7 @@ static void set_page(struct test_machine *tm, unsigned n, u64 flags)
 /* Tables for USER and the others, in both machines. */
 static void map(struct test_machine *tm)
 {
-    const u64 upper = 0x188000;
+    const u64 upper = 0x188000, other = 0x18a000;
     for (u64 at = 0; at < PAGE_SIZE; at += 8) {
         put64(tm, TABLE_AT + at, 0);
         put64(tm, upper + at, 0);
@@ -65,6 +66,11 @@ static void map(struct test_machine *tm)
     put64(tm, upper + PAGE_SIZE + 8 * (TOP >> 30 & 511), upper | FLAGS);
     put64(tm, upper + PAGE_SIZE + 8 * (PROGRAM >> 30 & 511), upper | FLAGS);
     put64(tm, upper + PAGE_SIZE + 8 * (NOWHERE >> 30 & 511), upper | FLAGS);
+    for (u64 at = 0; at < 3 * PAGE_SIZE; at += 8)
+        put64(tm, other + at, at < PAGES * 8 ? get(tm, TABLE_AT + (at ^ 8), 8) : 0);
+    put64(tm, other + PAGE_SIZE, other | FLAGS);
+    put64(tm, other + 2 * PAGE_SIZE + 8 * (ALIAS >> 30 & 511), (other + PAGE_SIZE) | FLAGS);
+    put64(tm, PML4_AT + 8 * (ALIAS >> 39 & 511), (other + 2 * PAGE_SIZE) | FLAGS);
     tlb_flush_all(tm->v);
 }
 
@@ -417,6 +423,86 @@ WALK(from_vector, "movq [rsi], xmm1");
 WALK(index, "mov rax, [rsi + rcx * 8 - 8 * 300]");
 WALK(leave, "mov rbp, rsi\n    leave");
 
+/* Code that is called and jumped to on stacks in and outside of the region for stacks: directly, by
+ * a register, forward and back. R8 and R9 add up what it finds there. RBX is the
+ * region, and when all is hot where a stack that was wrongly thought to be there would be in the
+ * program's data (ALIAS). */
+CODE(stacks, "    mov ecx, 400\n"
+             "    movabs rsi, 0x7f0000000000\n"
+             "    mov edi, 0x40000000\n"
+             "    mov rbx, rsi\n"
+             "    movabs r11, 0x5d5540000000\n"
+             "    lea rbp, [rip + 2f]\n"
+             "1:  cmp ecx, 100\n"
+             "    cmovb rbx, r11\n"
+             "    movabs r10, 0x555540000000\n"
+             "    add r9, [r10 + 0x1f00]\n"
+             "    mov [r10 + 0x1e00], r9\n"
+             "    mov r10, r11\n"
+             "    add r9, [r10 + 0x1f98]\n"
+             "    add r9, [r10 + 0x1f58]\n"
+             "    xor r9, [r10 + 0x1f68]\n"
+             "    lea rsp, [rsi + 0x1fe0]\n"
+             "    call 2f\n"
+             "    call rbp\n"
+             "    lea rsp, [rdi + 0x1fc0]\n"
+             "    call 2f\n"
+             "    lea rsp, [rsi + 0x1fe0]\n"
+             "    push rcx\n"
+             "    lea rdx, [rip + 4f]\n"
+             "    lea rsp, [rbx + 0x1fa0]\n"
+             "    test cl, 3\n"
+             "    jz 3f\n"
+             "    jmp rdx\n"
+             "3:  lea rsp, [rsi + 0x1fa0]\n"
+             "    test cl, 4\n"
+             "    jz 4f\n"
+             "    push 5\n"
+             "    pop rax\n"
+             "    mov rsp, rbx\n"
+             "    add rsp, 0x1f80\n"
+             "    call 2f\n"
+             "    jmp 4f\n"
+             "5:  push rcx\n"
+             "    pop rax\n"
+             "    sub r9, rax\n"
+             "    jmp 6f\n"
+             "4:  push rcx\n"
+             "    pop rdx\n"
+             "    add r9, rdx\n"
+             "    lea rsp, [rsi + 0x1fe0]\n"
+             "    push rcx\n"
+             "    lea rsp, [rbx + 0x1f60]\n"
+             "    test cl, 1\n"
+             "    jnz 5b\n"
+             "6:  dec ecx\n"
+             "    jnz 1b\n"
+             "    int 0x80\n"
+             "2:  push rcx\n"
+             "    push 7\n"
+             "    sub rsp, 8\n"
+             "    mov [rsp], r8\n"
+             "    xor r9, [rsp + 8]\n"
+             "    add rsp, 8\n"
+             "    pop rax\n"
+             "    pop rdx\n"
+             "    add r8, rdx\n"
+             "    ret\n");
+
+/* RSP goes down from a shown page by 2 GiB at a time, until the stack's region and all around it
+ * are behind it; and is used only then. */
+CODE(drift, "    mov ecx, 12400\n"
+            "    movabs rsi, 0x7f0000000000\n"
+            "    lea rsp, [rsi + 0x1fe0]\n"
+            "    lea rbp, [rip + 2f]\n"
+            "1:  sub rsp, 0x7ffffff8\n"
+            "    jmp rbp\n"
+            "    nop\n"
+            "2:  dec ecx\n"
+            "    jnz 1b\n"
+            "    push rsi\n"
+            "    int 0x80\n");
+
 static u64 misses(struct pair *p)
 {
     return stat(&p->rig[0], STAT_BT_MIRROR_MISSES);
@@ -478,6 +564,20 @@ static void test_regions(void **state)
     settle(p, code_stack, code_stack_end);
     u64 shown = stat(&p->rig[0], STAT_BT_MIRROR_PAGES);
     assert_true(shown > 0);
+}
+
+static void test_stacks(void **state)
+{
+    struct pair *p = *state;
+    COMPARE_RUN(p, stacks);
+    COMPARE_RUN(p, stacks);
+}
+
+static void test_drift(void **state)
+{
+    struct pair *p = *state;
+    COMPARE_RUN(p, drift);
+    assert_int_not_equal(p->tm[0]->v->cr2, 0);
 }
 
 static void test_nowhere(void **state)
@@ -622,6 +722,7 @@ int main(void)
         TEST(test_many_flushes), TEST(test_code),
         TEST(test_only_ram),     TEST(test_one_at_a_time),
         TEST(test_low),          TEST(test_regions),
+        TEST(test_stacks),       TEST(test_drift),
         TEST(test_nowhere),      cmocka_unit_test(test_mixtures),
         TEST(test_border),       TEST(test_32_bits),
         TEST(test_faults),       cmocka_unit_test(test_walks),
