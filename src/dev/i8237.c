@@ -274,9 +274,10 @@ static void dma_out(void *ctx, u16 port, u32 value, unsigned size)
         call_devices(d, ctl == d->controller ? 0 : 4);
 }
 
-static void show_page(struct i8237 *d, unsigned n)
+/* Not the first one: port 80h stays free. */
+static void show_pages(struct i8237 *d)
 {
-    if (d->bus && n)
+    for (unsigned n = 1; d->bus && n < ARRAY_SIZE(d->pages); n++)
         port_show(d->bus, (u16)(PC_DMA_PAGE + n), d->pages[n]);
 }
 
@@ -299,7 +300,7 @@ static void page_out(void *ctx, u16 port, u32 value, unsigned size)
     for (unsigned n = 0; n < CHANNELS; n++)
         if (PC_DMA_PAGE + page_of_channel[n] == port)
             d->channel[n].page = (u8)value;
-    show_page(d, port - PC_DMA_PAGE);
+    show_pages(d);
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -316,8 +317,7 @@ void i8237_reset(struct i8237 *d)
         *c = (struct channel){.ready = c->ready, .ready_ctx = c->ready_ctx};
     }
     memset(d->pages, 0, sizeof(d->pages));
-    for (unsigned n = 0; n < ARRAY_SIZE(d->pages); n++)
-        show_page(d, n);
+    show_pages(d);
     master_clear(&d->controller[0]);
     master_clear(&d->controller[1]);
     pthread_mutex_unlock(&d->lock);
@@ -350,8 +350,10 @@ int i8237_attach(struct i8237 *d, struct port_bus *bus, struct error *err)
         (rc = portbus_add(bus, PC_DMA2, 32, &dma_ops, d, NULL, false, err)) < 0 ||
         (rc = portbus_add(bus, PC_DMA_PAGE + 1, 15, &page_ops, d, NULL, false, err)) < 0)
         return rc;
+    pthread_mutex_lock(&d->lock);
     d->bus = bus;
-    i8237_reset(d);
+    show_pages(d);
+    pthread_mutex_unlock(&d->lock);
     return 0;
 }
 

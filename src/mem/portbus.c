@@ -189,12 +189,12 @@ const _Atomic u16 *port_shown(const struct port_bus *bus)
 
 void port_show(struct port_bus *bus, u16 port, u8 value)
 {
-    bus->shown[port] = PORT_SHOWS_BYTE | value;
+    atomic_store_explicit(&bus->shown[port], PORT_SHOWS_BYTE | value, memory_order_release);
 }
 
 void port_hide(struct port_bus *bus, u16 port)
 {
-    bus->shown[port] = 0;
+    atomic_store_explicit(&bus->shown[port], 0, memory_order_release);
 }
 
 void port_show_counter(struct port_bus *bus, u16 port, struct port_counter c)
