@@ -77,17 +77,24 @@ static void emit_lookup(struct trans *t, unsigned target, unsigned index)
     c->from[0] = emit_jcc(e, 5, NULL);
 }
 
+/* Can the target stay in the register where the guest has it? */
+static bool target_stays(const struct trans *t, const struct insn *i)
+{
+    const struct operand *o = &i->opd[0];
+    return t->wide && o->kind == OPD_GPR && host_reg(o->reg) != H_NONE;
+}
+
 /* Returns the host register that has the target of an indirect jump or call: T1, or where the
  * guest has it. */
 static unsigned load_target(struct trans *t, const struct insn *i)
 {
     const struct operand *o = &i->opd[0];
     struct hmem m;
+    if (target_stays(t, i))
+        return host_reg(o->reg);
     if (o->kind == OPD_MEM) {
         mem_access(t, i->opsize, ACCESS_READ, &m);
     } else if (host_reg(o->reg) != H_NONE) {
-        if (t->wide)
-            return host_reg(o->reg);
         if (i->opsize == 2)
             emit_movzx(&t->e, 2, H_T1, host_reg(o->reg));
         else
@@ -163,14 +170,8 @@ static void look_up_call_reg(struct trans *t, const struct insn *i, struct hmem 
     struct hmem target = jump_at(t, H_T1, offsetof(struct jump_entry, target));
     stack_access(t, i, m);
     assert(m->base != H_T1 && m->index != H_T1);
-    emit_lookup(t, host_reg(i->opd[0].reg), H_T1);
+    emit_lookup(t, load_target(t, i), H_T1);
     emit_load(&t->e, 8, H_T1, &target);
-}
-
-static bool target_stays(const struct trans *t, const struct insn *i)
-{
-    const struct operand *o = &i->opd[0];
-    return t->wide && o->kind == OPD_GPR && host_reg(o->reg) != H_NONE;
 }
 
 static void lower_call_ind(struct trans *t, const struct insn *i)

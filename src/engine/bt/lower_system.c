@@ -347,9 +347,10 @@ static void emit_muldiv(struct emit *e, unsigned digit, u64 t0)
 }
 
 /* EAX = the counter, by the same steps as in C: timebase_ns() and ns_to_ticks(). */
-static void emit_counter(struct trans *t, const struct port_counter *c)
+static void emit_counter(struct trans *t)
 {
     struct emit *e = &t->e;
+    struct port_counter c = port_counter(t->v->machine->ports);
     struct hmem rdx = hmem_vcpu(BT_AT(scratch));
     struct opcode shrd = {.size = 8, .map = MAP_0F, .code = 0xac};
     lend_rax(t);
@@ -359,9 +360,9 @@ static void emit_counter(struct trans *t, const struct port_counter *c)
     emit_muldiv(e, 4, t->v->machine->time->ns_mult);
     emit_op_reg(e, &shrd, RDX, RAX);
     emit8(e, 32);
-    emit_muldiv(e, 4, c->hz);
+    emit_muldiv(e, 4, c.hz);
     emit_muldiv(e, 6, NSEC_PER_SEC);
-    emit_alu_imm(e, ALU_AND, 4, RAX, (i32)c->mask);
+    emit_alu_imm(e, ALU_AND, 4, RAX, (i32)c.mask);
     emit_mov_reg(e, 4, H_RAX, RAX);
     emit_load(e, 8, RDX, &rdx);
     return_rax(t);
@@ -386,14 +387,13 @@ static void emit_shown(struct trans *t, const struct operand *port, u64 imm)
 static void lower_in(struct trans *t, const struct insn *i)
 {
     struct emit *e = &t->e;
-    struct port_counter counter = port_counter(t->v->machine->ports);
     struct opcode mov = {.size = 1, .code = 0x8a};
     flags_clobber(t);
     emit_shown(t, &i->opd[1], i->imm);
     if (i->opd[0].size == 4) {
         emit_alu_imm(e, ALU_CMP, 4, H_T0, PORT_SHOWS_COUNTER);
         leave_if(t, 5);
-        emit_counter(t, &counter);
+        emit_counter(t);
         return;
     }
     emit_alu_imm(e, ALU_SUB, 4, H_T0, PORT_SHOWS_BYTE);
