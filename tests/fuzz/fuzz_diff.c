@@ -273,10 +273,12 @@ static void prepare(struct side *s, u64 seed, const struct valid_program *progra
     s->exit = (struct vm_exit){.kind = EXIT_KICKED};
     fuzz_state(g, &r);
     make_fsw_consistent(&g->v->fpu.legacy);
-    if (current.mirror)
-        g->v->dr[7] = 0x400;                                        /* breakpoints are without */
-    if (current.mirror && !(seed & 2) && g->v->mode == MODE_LONG64) /* as Linux has it; any table */
-        g->v->gpr[RSP] = 0x7f0000000000 | (g->v->gpr[RSP] & 0xffffffff);
+    if (current.mirror) {
+        g->v->dr[7] = 0x400; /* breakpoints are without */
+        /* A stack where Linux has it; each address has a page. */
+        if (!(seed & 2) && g->v->mode == MODE_LONG64)
+            g->v->gpr[RSP] = 0x7f0000000000 | (g->v->gpr[RSP] & 0xffffffff);
+    }
     diff_page_tables(g, &r);
     if (program)
         diff_put_program(g, &r, program);

@@ -424,9 +424,9 @@ WALK(index, "mov rax, [rsi + rcx * 8 - 8 * 300]");
 WALK(leave, "mov rbp, rsi\n    leave");
 
 /* Code that is called and jumped to on stacks in and outside of the region for stacks: directly, by
- * a register, forward and back. R8 and R9 add up what it finds there. RBX is the
- * region, and when all is hot where a stack that was wrongly thought to be there would be in the
- * program's data (ALIAS). */
+ * a register, forward and back. R8 and R9 add up what it finds there. RBX is in the region, and,
+ * once all is hot, where a stack that is wrongly thought to be in it would be in the program's data
+ * (ALIAS). */
 CODE(stacks, "    mov ecx, 400\n"
              "    movabs rsi, 0x7f0000000000\n"
              "    mov edi, 0x40000000\n"
